@@ -1,0 +1,3 @@
+//! CPU building blocks: SIMD selection, GEMM and convolution cores.
+
+pub mod conv;

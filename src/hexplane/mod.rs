@@ -1,0 +1,11 @@
+//! The six planes: views, rasterisation, files and pictures, the field they imply.
+
+pub mod field;
+pub mod files;
+pub mod picture;
+mod planes;
+pub mod rasterize;
+mod views;
+
+pub use planes::{Planes, Representation};
+pub use views::{VIEWS, View};

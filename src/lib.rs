@@ -1,0 +1,15 @@
+//! hexcuda: 3-D meshes to compact latents and back, through six orthographic planes.
+//!
+//! Reading order: [`error`], [`shape`], [`rng`] stand alone; [`mesh`] and [`hexplane`] are the
+//! geometry; [`cpu`] holds the cores that [`ops`] are made of.
+
+pub mod cpu;
+pub mod error;
+pub mod hexplane;
+pub mod mesh;
+pub mod ops;
+pub mod report;
+pub mod rng;
+pub mod shape;
+
+pub use error::{Error, Result};

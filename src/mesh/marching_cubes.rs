@@ -1,0 +1,1 @@
+//! marching_cubes

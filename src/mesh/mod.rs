@@ -1,0 +1,12 @@
+//! Triangle meshes: reading and writing, normalisation, distances, metrics, marching cubes and the
+//! built-in sample heads.
+
+pub mod distance;
+pub mod io;
+pub mod marching_cubes;
+pub mod metrics;
+pub mod normalise;
+pub mod sample_head;
+mod triangle_mesh;
+
+pub use triangle_mesh::{Mesh, Similarity};

@@ -1,0 +1,58 @@
+//! y = x: the template for a new op.
+
+use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+
+#[derive(Clone, Debug)]
+pub struct Identity;
+
+impl Op for Identity {
+    fn name(&self) -> &'static str {
+        "identity"
+    }
+
+    fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        match inputs {
+            [x] => Ok(*x),
+            _ => Err(Error::new(
+                "identity",
+                format!("expected 1 input, found {}", inputs.len()),
+                "pass one array",
+            )),
+        }
+    }
+
+    fn differentiable(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn memory(&self, _inputs: &[Shape]) -> Memory {
+        Memory::default()
+    }
+
+    fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
+        inputs[0].values.clone()
+    }
+
+    fn forward_cpu(&self, call: Forward) {
+        call.output.copy_from_slice(call.inputs[0].values);
+    }
+
+    fn backward_cpu(&self, mut call: Backward) {
+        let cotangent = call.output_gradient;
+        if let Some(dx) = &mut call.gradients[0] {
+            dx.store(|i| cotangent[i]);
+        }
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let case = |name: &str, extents: &[usize]| Case {
+            name: name.into(),
+            op: Box::new(Identity),
+            inputs: vec![CaseInput::normal(extents)],
+            terms: 1,
+        };
+        vec![case("one value", &[1]), case("odd", &[2, 3, 5, 7])]
+    }
+}

@@ -1,0 +1,161 @@
+//! Differentiable operations: one file per op, the same order of sections in each (name, shape
+//! rule, memory, oracle, CPU forward, CPU backward, cases). [`OPS`] is the registry that checks,
+//! tests and benchmarks run over. `identity.rs` is the template to copy.
+
+mod identity;
+
+pub use identity::Identity;
+
+use crate::error::Result;
+use crate::rng::Rng;
+use crate::shape::Shape;
+use std::fmt::Debug;
+
+/// Every op, as an instance whose [`Op::cases`] cover its attributes.
+pub static OPS: &[&dyn Op] = &[&Identity];
+
+/// One differentiable function of arrays. No method has a default: a missing half does not compile.
+pub trait Op: Debug + Send + Sync {
+    /// The stem of the file, e.g. `conv2d`.
+    fn name(&self) -> &'static str;
+
+    /// The shape of the output, or why these inputs do not fit.
+    fn shape(&self, inputs: &[Shape]) -> Result<Shape>;
+
+    /// Whether input `index` can carry a gradient (targets and sample points cannot).
+    fn differentiable(&self, index: usize) -> bool;
+
+    /// Memory beside inputs and output, and what backward reads: the planner's facts.
+    fn memory(&self, inputs: &[Shape]) -> Memory;
+
+    /// The definition in plain f64 loops; never optimised.
+    fn oracle(&self, inputs: &[Oracle]) -> Vec<f64>;
+
+    fn forward_cpu(&self, call: Forward);
+
+    fn backward_cpu(&self, call: Backward);
+
+    /// Declared cases: they serve the check, the tests and the benchmarks.
+    fn cases(&self) -> Vec<Case>;
+}
+
+/// What an op needs of the memory plan, in floats.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Written by forward, read by backward.
+    pub saved: usize,
+    /// Scratch during forward; its contents are undefined before and after.
+    pub forward_workspace: usize,
+    /// Scratch during backward.
+    pub backward_workspace: usize,
+    /// Backward reads these inputs (by index); the others may be gone by then.
+    pub backward_inputs: Vec<usize>,
+    /// Backward reads the output.
+    pub backward_output: bool,
+}
+
+/// An f64 array given to an oracle.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    pub shape: Shape,
+    pub values: Vec<f64>,
+}
+
+/// An array that an op reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a> {
+    pub shape: Shape,
+    pub values: &'a [f32],
+}
+
+/// One forward call. `output` and `saved` hold garbage on entry and are written whole.
+pub struct Forward<'a> {
+    pub inputs: &'a [Tensor<'a>],
+    pub output: &'a mut [f32],
+    pub saved: &'a mut [f32],
+    pub workspace: &'a mut [f32],
+}
+
+/// One backward call. `inputs[i].values` is empty where [`Memory::backward_inputs`] does not list
+/// `i`, `output` is empty where backward does not read it.
+pub struct Backward<'a> {
+    pub inputs: &'a [Tensor<'a>],
+    pub output: &'a [f32],
+    /// The cotangent: dL/d(output).
+    pub output_gradient: &'a [f32],
+    pub saved: &'a [f32],
+    pub workspace: &'a mut [f32],
+    /// One an input; `None` where no gradient is wanted.
+    pub gradients: Vec<Option<Gradient<'a>>>,
+}
+
+/// Where the gradient of one input goes. The first writer overwrites, later ones add.
+pub struct Gradient<'a> {
+    pub values: &'a mut [f32],
+    pub add: bool,
+}
+
+/// A declared case of an op: shapes, contents and the length of its longest sum.
+#[derive(Debug)]
+pub struct Case {
+    /// Unique within the op; the check is seeded by `op/name`.
+    pub name: String,
+    pub op: Box<dyn Op>,
+    pub inputs: Vec<CaseInput>,
+    /// The most terms that are added up for one value of the output or of a gradient: the
+    /// tolerance grows with its square root.
+    pub terms: usize,
+}
+
+#[derive(Debug)]
+pub struct CaseInput {
+    pub shape: Shape,
+    pub fill: Fill,
+}
+
+/// How a case's input is filled.
+#[derive(Clone, Copy, Debug)]
+pub enum Fill {
+    Normal {
+        scale: f32,
+    },
+    Uniform {
+        low: f32,
+        high: f32,
+    },
+    /// For inputs with a structure, such as planes and sample points.
+    With(fn(&mut Rng, &Shape) -> Vec<f32>),
+}
+
+impl CaseInput {
+    pub fn normal(extents: &[usize]) -> Self {
+        Self { shape: Shape::new(extents), fill: Fill::Normal { scale: 1.0 } }
+    }
+
+    pub fn values(&self, rng: &mut Rng) -> Vec<f32> {
+        let n = self.shape.len();
+        match self.fill {
+            Fill::Normal { scale } => (0..n).map(|_| scale * rng.normal()).collect(),
+            Fill::Uniform { low, high } => (0..n).map(|_| rng.range(low, high)).collect(),
+            Fill::With(make) => make(rng, &self.shape),
+        }
+    }
+}
+
+impl Gradient<'_> {
+    /// Writes or adds `value(i)` at every place.
+    pub fn store(&mut self, value: impl Fn(usize) -> f32 + Sync) {
+        use rayon::prelude::*;
+        let add = self.add;
+        self.values.par_chunks_mut(ELEMENTWISE_CHUNK).enumerate().for_each(|(chunk, values)| {
+            for (i, slot) in values.iter_mut().enumerate() {
+                let value = value(chunk * ELEMENTWISE_CHUNK + i);
+                *slot = if add { *slot + value } else { value };
+            }
+        });
+    }
+}
+
+/// Values a task of an element-wise pass: 64 KiB, a share of the L2 cache. A constant, so that
+/// the result does not depend on the number of threads.
+pub(crate) const ELEMENTWISE_CHUNK: usize = 1 << 14;
