@@ -1,1 +1,0 @@
-//! marching_cubes
