@@ -5,6 +5,7 @@
 
 pub mod cpu;
 pub mod error;
+pub mod files;
 pub mod hexplane;
 pub mod mesh;
 pub mod ops;
