@@ -3,6 +3,7 @@
 //! Reading order: [`error`], [`shape`], [`rng`] stand alone; [`mesh`] and [`hexplane`] are the
 //! geometry; [`cpu`] holds the cores that [`ops`] are made of.
 
+pub mod check;
 pub mod cpu;
 pub mod error;
 pub mod files;

@@ -1,3 +1,4 @@
-//! CPU building blocks: SIMD selection, GEMM and convolution cores.
+//! CPU building blocks: memory, SIMD selection, GEMM and convolution cores.
 
+pub mod arena;
 pub mod conv;

@@ -2,9 +2,19 @@
 //! rule, memory, oracle, CPU forward, CPU backward, cases). [`OPS`] is the registry that checks,
 //! tests and benchmarks run over. `identity.rs` is the template to copy.
 
+mod add;
+mod add_embedding;
 mod identity;
+mod mse;
+mod view_mean;
+mod weighted_sum;
 
+pub use add::Add;
+pub use add_embedding::AddEmbedding;
 pub use identity::Identity;
+pub use mse::Mse;
+pub use view_mean::ViewMean;
+pub use weighted_sum::WeightedSum;
 
 use crate::error::Result;
 use crate::rng::Rng;
@@ -12,7 +22,8 @@ use crate::shape::Shape;
 use std::fmt::Debug;
 
 /// Every op, as an instance whose [`Op::cases`] cover its attributes.
-pub static OPS: &[&dyn Op] = &[&Identity];
+pub static OPS: &[&dyn Op] =
+    &[&Identity, &Add, &AddEmbedding, &ViewMean { views: 6 }, &Mse, &WeightedSum { weights: Vec::new() }];
 
 /// One differentiable function of arrays. No method has a default: a missing half does not compile.
 pub trait Op: Debug + Send + Sync {
@@ -107,7 +118,7 @@ pub struct Case {
     pub terms: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CaseInput {
     pub shape: Shape,
     pub fill: Fill,

@@ -1,0 +1,319 @@
+//! The uniform check of an op on a device: every declared case against the f64 oracle, its
+//! gradients against central differences of the oracle, and the contract of the calls (poisoned
+//! and guarded buffers, overwrite and add, equal bits in every run and for any number of threads).
+
+use crate::cpu::arena::{Arena, padded};
+use crate::ops::{Backward, Case, Forward, Gradient, Memory, Op, Oracle, Tensor};
+use crate::rng::Rng;
+use crate::shape::Shape;
+use std::ops::Range;
+
+/// Half a unit in the last place of f32 relative to 1.
+const UNIT_ROUNDOFF: f64 = 1.0 / (1u64 << 24) as f64;
+/// A sum of n rounded terms errs by about sqrt(n) roundoffs when signs are random (Higham,
+/// "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 2.8); the factor covers the
+/// handful of roundings on the way into and out of the sum.
+const ROUNDINGS: f64 = 16.0;
+/// Step of the central differences in f64: truncation ~ h^2, cancellation ~ 1e-16 / h.
+const STEP: f64 = 1e-5;
+/// What the differences themselves may be off by, relative to the gradient.
+const DIFFERENCE_ERROR: f64 = 1e-7;
+/// Entries of a gradient that are compared one by one; the rest by random directions.
+const ENTRIES: usize = 256;
+/// Floats in front of and behind every buffer that must stay untouched.
+const GUARD: usize = 64;
+/// A NaN with a payload of its own, so that an overwritten guard is seen.
+const POISON: f32 = f32::from_bits(0x7fc0_dead);
+
+/// The outcome of one case.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub op: &'static str,
+    pub case: String,
+    /// Relative L2 error of the output against the oracle.
+    pub forward_error: f64,
+    /// The largest relative L2 error of a gradient.
+    pub gradient_error: f64,
+    pub tolerance: f64,
+    /// What broke, in words; empty when all is well.
+    pub failures: Vec<String>,
+}
+
+/// Runs every declared case of `op`.
+pub fn check(op: &dyn Op) -> Vec<Outcome> {
+    op.cases().iter().map(check_case).collect()
+}
+
+/// Runs one case; its inputs and cotangent follow from its name.
+pub fn check_case(case: &Case) -> Outcome {
+    let mut rng = Rng::named(0, &format!("{}/{}", case.op.name(), case.name));
+    let mut outcome = Outcome {
+        op: case.op.name(),
+        case: case.name.clone(),
+        forward_error: f64::NAN,
+        gradient_error: 0.0,
+        tolerance: ROUNDINGS * UNIT_ROUNDOFF * (case.terms.max(1) as f64).sqrt(),
+        failures: Vec::new(),
+    };
+    let shapes: Vec<Shape> = case.inputs.iter().map(|input| input.shape).collect();
+    let output_shape = match case.op.shape(&shapes) {
+        Ok(shape) => shape,
+        Err(error) => {
+            outcome.failures.push(format!("its own case is refused: {error}"));
+            return outcome;
+        }
+    };
+    let problem = Problem {
+        op: &*case.op,
+        memory: case.op.memory(&shapes),
+        inputs: case.inputs.iter().map(|input| input.values(&mut rng)).collect(),
+        cotangent: (0..output_shape.len()).map(|_| rng.normal()).collect(),
+        output_shape,
+        shapes,
+    };
+    problem.check_forward(&mut outcome);
+    problem.check_gradients(&mut outcome, &mut rng);
+    problem.check_repeatability(&mut outcome);
+    outcome
+}
+
+/// A case with its numbers.
+struct Problem<'a> {
+    op: &'a dyn Op,
+    memory: Memory,
+    shapes: Vec<Shape>,
+    inputs: Vec<Vec<f32>>,
+    output_shape: Shape,
+    cotangent: Vec<f32>,
+}
+
+/// What a forward or backward call left behind.
+struct Run {
+    output: Vec<f32>,
+    saved: Vec<f32>,
+    gradients: Vec<Option<Vec<f32>>>,
+    /// A write outside a buffer, in words.
+    trespass: Option<String>,
+}
+
+impl Problem<'_> {
+    fn check_forward(&self, outcome: &mut Outcome) {
+        let run = self.forward();
+        outcome.failures.extend(run.trespass.map(|what| format!("forward wrote {what}")));
+        let expected = self.op.oracle(&self.oracle_inputs());
+        if expected.len() != run.output.len() {
+            outcome.failures.push(format!(
+                "the oracle gives {} values, the shape rule {}",
+                expected.len(),
+                run.output.len()
+            ));
+            return;
+        }
+        outcome.forward_error = relative_error(&run.output, &expected);
+        // NaN (an output left unwritten) fails the comparison, as it must.
+        if !(outcome.forward_error <= outcome.tolerance) {
+            outcome.failures.push(format!("forward is off by {:.1e}", outcome.forward_error));
+        }
+    }
+
+    fn check_gradients(&self, outcome: &mut Outcome, rng: &mut Rng) {
+        let overwritten = self.both(None);
+        let prefill: Vec<Vec<f32>> =
+            self.inputs.iter().map(|x| x.iter().map(|_| rng.normal()).collect()).collect();
+        let added = self.both(Some(&prefill));
+        for run in [&overwritten, &added] {
+            outcome.failures.extend(run.trespass.iter().map(|what| format!("backward wrote {what}")));
+        }
+        for index in (0..self.inputs.len()).filter(|&index| self.op.differentiable(index)) {
+            let (Some(plain), Some(sum)) = (&overwritten.gradients[index], &added.gradients[index]) else {
+                continue;
+            };
+            let error = self.gradient_error(index, plain, rng);
+            match error {
+                Err(problem) => outcome.failures.push(format!("gradient {index}: {problem}")),
+                Ok(error) => {
+                    outcome.gradient_error = outcome.gradient_error.max(error);
+                    if !(error <= outcome.tolerance + DIFFERENCE_ERROR) {
+                        outcome.failures.push(format!("gradient {index} is off by {error:.1e}"));
+                    }
+                }
+            }
+            let expected: Vec<f64> =
+                plain.iter().zip(&prefill[index]).map(|(g, p)| f64::from(*g) + f64::from(*p)).collect();
+            let error = relative_error(sum, &expected);
+            if !(error <= outcome.tolerance) {
+                outcome
+                    .failures
+                    .push(format!("gradient {index} added to a filled buffer is off by {error:.1e}"));
+            }
+        }
+    }
+
+    /// The same bits again, and with one, two and three threads.
+    fn check_repeatability(&self, outcome: &mut Outcome) {
+        let first = self.both(None);
+        let bits = |run: &Run| -> Vec<u32> {
+            let gradients = run.gradients.iter().flatten().flatten();
+            run.output.iter().chain(gradients).map(|x| x.to_bits()).collect()
+        };
+        if bits(&self.both(None)) != bits(&first) {
+            outcome.failures.push("two runs differ in their bits".into());
+        }
+        for threads in [1, 2, 3] {
+            let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(threads).build() else { continue };
+            if bits(&pool.install(|| self.both(None))) != bits(&first) {
+                outcome.failures.push(format!("the bits depend on the threads ({threads})"));
+            }
+        }
+    }
+
+    fn oracle_inputs(&self) -> Vec<Oracle> {
+        let widen = |(shape, values): (&Shape, &Vec<f32>)| Oracle {
+            shape: *shape,
+            values: values.iter().map(|&x| f64::from(x)).collect(),
+        };
+        self.shapes.iter().zip(&self.inputs).map(widen).collect()
+    }
+
+    /// L = sum(cotangent * oracle): the scalar whose gradient backward gives.
+    fn loss(&self, inputs: &[Oracle]) -> f64 {
+        self.op.oracle(inputs).iter().zip(&self.cotangent).map(|(y, &c)| y * f64::from(c)).sum()
+    }
+
+    /// Relative L2 error over sampled entries and random directions against central differences.
+    fn gradient_error(&self, index: usize, gradient: &[f32], rng: &mut Rng) -> Result<f64, String> {
+        let mut inputs = self.oracle_inputs();
+        let n = gradient.len();
+        let entries: Vec<usize> =
+            if n <= ENTRIES { (0..n).collect() } else { (0..ENTRIES).map(|_| rng.below(n)).collect() };
+        let mut directions: Vec<Vec<(usize, f64)>> = entries.iter().map(|&i| vec![(i, 1.0)]).collect();
+        if n > ENTRIES {
+            directions.extend((0..4).map(|_| (0..n).map(|i| (i, f64::from(rng.normal()))).collect()));
+        }
+        let (mut ours, mut expected) = (Vec::new(), Vec::new());
+        for direction in &directions {
+            let length = direction.iter().map(|(_, d)| d * d).sum::<f64>().sqrt();
+            let step = STEP / length;
+            let at = |sign: f64, inputs: &mut Vec<Oracle>| {
+                let kept: Vec<f64> = direction.iter().map(|&(i, _)| inputs[index].values[i]).collect();
+                direction.iter().for_each(|&(i, d)| inputs[index].values[i] += sign * step * d);
+                let loss = self.loss(inputs);
+                direction.iter().zip(kept).for_each(|(&(i, _), x)| inputs[index].values[i] = x);
+                loss
+            };
+            let slope = (at(1.0, &mut inputs) - at(-1.0, &mut inputs)) / (2.0 * STEP);
+            expected.push(slope);
+            ours.push(direction.iter().map(|&(i, d)| f64::from(gradient[i]) * d / length).sum::<f64>() as f32);
+        }
+        let norm = expected.iter().map(|x| x * x).sum::<f64>().sqrt();
+        if norm < 1e-6 {
+            return Err(format!("vacuous: its norm is {norm:.1e} for a random cotangent"));
+        }
+        Ok(relative_error(&ours, &expected))
+    }
+
+    fn forward(&self) -> Run {
+        let sizes = [self.output_shape.len(), self.memory.saved, self.memory.forward_workspace];
+        let mut guarded = Guarded::new(&sizes);
+        let tensors: Vec<Tensor> =
+            self.shapes.iter().zip(&self.inputs).map(|(&shape, values)| Tensor { shape, values }).collect();
+        guarded.with(|mut pieces| {
+            let (workspace, saved, output) = take3(&mut pieces);
+            self.op.forward_cpu(Forward { inputs: &tensors, output, saved, workspace });
+        });
+        Run {
+            output: guarded.piece(0).to_vec(),
+            saved: guarded.piece(1).to_vec(),
+            gradients: Vec::new(),
+            trespass: guarded.trespass(),
+        }
+    }
+
+    /// Forward, then backward into poisoned (`None`) or prefilled gradients. Backward sees only
+    /// what the op's memory rule says it reads.
+    fn both(&self, prefill: Option<&[Vec<f32>]>) -> Run {
+        let mut run = self.forward();
+        let wanted: Vec<usize> = (0..self.inputs.len()).filter(|&i| self.op.differentiable(i)).collect();
+        let mut sizes = vec![self.memory.backward_workspace];
+        sizes.extend(wanted.iter().map(|&i| self.inputs[i].len()));
+        let mut guarded = Guarded::new(&sizes);
+        if let Some(prefill) = prefill {
+            wanted.iter().enumerate().for_each(|(slot, &i)| guarded.fill(slot + 1, &prefill[i]));
+        }
+        let visible =
+            |i: usize| if self.memory.backward_inputs.contains(&i) { &self.inputs[i][..] } else { &[] };
+        let tensors: Vec<Tensor> =
+            self.shapes.iter().enumerate().map(|(i, &shape)| Tensor { shape, values: visible(i) }).collect();
+        guarded.with(|mut pieces| {
+            let mut given: Vec<Option<Gradient>> = self.inputs.iter().map(|_| None).collect();
+            for &i in wanted.iter().rev() {
+                given[i] = pieces.pop().map(|values| Gradient { values, add: prefill.is_some() });
+            }
+            self.op.backward_cpu(Backward {
+                inputs: &tensors,
+                output: if self.memory.backward_output { &run.output } else { &[] },
+                output_gradient: &self.cotangent,
+                saved: &run.saved,
+                workspace: pieces.pop().unwrap_or_default(),
+                gradients: given,
+            });
+        });
+        run.gradients = self.inputs.iter().map(|_| None).collect();
+        for (slot, &i) in wanted.iter().enumerate() {
+            run.gradients[i] = Some(guarded.piece(slot + 1).to_vec());
+        }
+        run.trespass = run.trespass.or(guarded.trespass());
+        run
+    }
+}
+
+fn take3<'a>(pieces: &mut Vec<&'a mut [f32]>) -> (&'a mut [f32], &'a mut [f32], &'a mut [f32]) {
+    let mut next = || pieces.pop().unwrap_or_default();
+    (next(), next(), next())
+}
+
+/// ||a - b|| / ||b||, infinite or NaN where `a` is not finite; absolute where b is 0.
+fn relative_error(ours: &[f32], expected: &[f64]) -> f64 {
+    let difference: f64 = ours.iter().zip(expected).map(|(&a, b)| (f64::from(a) - b).powi(2)).sum();
+    let norm: f64 = expected.iter().map(|b| b * b).sum();
+    (difference / if norm > 0.0 { norm } else { 1.0 }).sqrt()
+}
+
+/// Poisoned buffers with guard zones between them.
+struct Guarded {
+    arena: Arena,
+    pieces: Vec<Range<usize>>,
+}
+
+impl Guarded {
+    fn new(sizes: &[usize]) -> Self {
+        let mut start = GUARD;
+        let mut pieces = Vec::new();
+        for &size in sizes {
+            pieces.push(start..start + size);
+            start += padded(size) + GUARD;
+        }
+        let mut arena = Arena::zeros(start);
+        arena.as_mut_slice().fill(POISON);
+        Self { arena, pieces }
+    }
+
+    fn fill(&mut self, piece: usize, values: &[f32]) {
+        self.arena.as_mut_slice()[self.pieces[piece].clone()].copy_from_slice(values);
+    }
+
+    fn with(&mut self, run: impl FnOnce(Vec<&mut [f32]>)) {
+        run(self.arena.borrow(&[], &self.pieces).1);
+    }
+
+    fn piece(&self, piece: usize) -> &[f32] {
+        &self.arena.as_slice()[self.pieces[piece].clone()]
+    }
+
+    fn trespass(&self) -> Option<String> {
+        let inside = |i: usize| self.pieces.iter().any(|piece| piece.contains(&i));
+        let values = self.arena.as_slice();
+        let at = (0..values.len()).find(|&i| !inside(i) && values[i].to_bits() != POISON.to_bits())?;
+        Some(format!("outside its buffers (float {at} of {:?})", self.pieces))
+    }
+}

@@ -1,0 +1,60 @@
+//! y = a + b for two arrays of one shape.
+
+use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use rayon::prelude::*;
+
+#[derive(Clone, Debug)]
+pub struct Add;
+
+impl Op for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        match inputs {
+            [a, b] if a == b => Ok(*a),
+            _ => Err(Error::new("add", format!("expected two equal shapes, found {inputs:?}"), "match them")),
+        }
+    }
+
+    fn differentiable(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn memory(&self, _inputs: &[Shape]) -> Memory {
+        Memory::default()
+    }
+
+    fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
+        inputs[0].values.iter().zip(&inputs[1].values).map(|(a, b)| a + b).collect()
+    }
+
+    fn forward_cpu(&self, call: Forward) {
+        let (a, b) = (call.inputs[0].values, call.inputs[1].values);
+        call.output.par_chunks_mut(ELEMENTWISE_CHUNK).enumerate().for_each(|(chunk, out)| {
+            let start = chunk * ELEMENTWISE_CHUNK;
+            let (a, b) = (&a[start..][..out.len()], &b[start..][..out.len()]);
+            out.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = a + b);
+        });
+    }
+
+    fn backward_cpu(&self, mut call: Backward) {
+        let cotangent = call.output_gradient;
+        for gradient in call.gradients.iter_mut().flatten() {
+            gradient.store(|i| cotangent[i]);
+        }
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let case = |name: &str, extents: &[usize]| Case {
+            name: name.into(),
+            op: Box::new(Add),
+            inputs: vec![CaseInput::normal(extents), CaseInput::normal(extents)],
+            terms: 2,
+        };
+        vec![case("one value", &[1]), case("odd", &[2, 3, 5, 7])]
+    }
+}

@@ -1,0 +1,102 @@
+//! Mean squared error, with a weight a channel: mean over all values of w_c (x - target)^2.
+
+use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use rayon::prelude::*;
+
+/// Inputs: x and target of one shape, weight `[C]` for their last extent. The target and the
+/// weight carry no gradient. Output: a scalar.
+#[derive(Clone, Debug)]
+pub struct Mse;
+
+/// Values a partial sum covers, in whole pixels of C channels; fixed, so that the sum does not
+/// depend on the number of threads.
+fn chunk_len(channels: usize) -> usize {
+    (ELEMENTWISE_CHUNK / channels).max(1) * channels
+}
+
+impl Op for Mse {
+    fn name(&self) -> &'static str {
+        "mse"
+    }
+
+    fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        match inputs {
+            [x, target, weight]
+                if x == target && !x.is_empty() && Some(&weight.len()) == x.extents().last() =>
+            {
+                Ok(Shape::scalar())
+            }
+            _ => Err(Error::new(
+                "mse",
+                format!("expected two equal shapes and one weight a channel, found {inputs:?}"),
+                "match them",
+            )),
+        }
+    }
+
+    fn differentiable(&self, index: usize) -> bool {
+        index == 0
+    }
+
+    fn memory(&self, inputs: &[Shape]) -> Memory {
+        Memory {
+            forward_workspace: inputs[0].len().div_ceil(chunk_len(inputs[2].len())),
+            backward_inputs: vec![0, 1, 2],
+            ..Memory::default()
+        }
+    }
+
+    fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
+        let (x, target, weight) = (&inputs[0].values, &inputs[1].values, &inputs[2].values);
+        let sum: f64 = (0..x.len()).map(|i| weight[i % weight.len()] * (x[i] - target[i]).powi(2)).sum();
+        vec![sum / x.len() as f64]
+    }
+
+    fn forward_cpu(&self, call: Forward) {
+        let [x, target, weight] = [0, 1, 2].map(|i| call.inputs[i].values);
+        let chunk = chunk_len(weight.len());
+        let chunks = x.par_chunks(chunk).zip(target.par_chunks(chunk));
+        call.workspace.par_iter_mut().zip(chunks).for_each(|(partial, (x, target))| {
+            let pixels = x.chunks_exact(weight.len()).zip(target.chunks_exact(weight.len()));
+            let squares = pixels.map(|(x, t)| {
+                let square = |c: usize| weight[c] * (x[c] - t[c]) * (x[c] - t[c]);
+                f64::from((0..weight.len()).map(square).sum::<f32>())
+            });
+            *partial = squares.sum::<f64>() as f32;
+        });
+        let total: f64 = call.workspace.iter().map(|&partial| f64::from(partial)).sum();
+        call.output[0] = (total / x.len() as f64) as f32;
+    }
+
+    fn backward_cpu(&self, mut call: Backward) {
+        let [x, target, weight] = [0, 1, 2].map(|i| call.inputs[i].values);
+        let scale = 2.0 * call.output_gradient[0] / x.len() as f32;
+        if let Some(dx) = &mut call.gradients[0] {
+            let channels = weight.len();
+            dx.store(|i| scale * weight[i % channels] * (x[i] - target[i]));
+        }
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let case = |name: &str, extents: &[usize]| Case {
+            name: name.into(),
+            op: Box::new(Mse),
+            inputs: vec![
+                CaseInput::normal(extents),
+                CaseInput::normal(extents),
+                CaseInput {
+                    shape: Shape::new(&extents[3..]),
+                    fill: super::Fill::Uniform { low: 0.5, high: 16.0 },
+                },
+            ],
+            terms: extents.iter().product(),
+        };
+        vec![
+            case("one value", &[1, 1, 1, 1]),
+            case("odd", &[2, 3, 5, 4]),
+            case("many chunks", &[2, 61, 47, 7]),
+        ]
+    }
+}

@@ -1,0 +1,63 @@
+//! y = sum_i w_i x_i of scalars: the total loss of its parts.
+
+use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+
+/// As many scalar inputs as weights.
+#[derive(Clone, Debug)]
+pub struct WeightedSum {
+    pub weights: Vec<f32>,
+}
+
+impl Op for WeightedSum {
+    fn name(&self) -> &'static str {
+        "weighted_sum"
+    }
+
+    fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let fits = inputs.len() == self.weights.len() && inputs.iter().all(|shape| shape.len() == 1);
+        fits.then(Shape::scalar).ok_or_else(|| {
+            Error::new(
+                "weighted_sum",
+                format!("expected {} scalars, found {inputs:?}", self.weights.len()),
+                "pass one scalar a weight",
+            )
+        })
+    }
+
+    fn differentiable(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn memory(&self, _inputs: &[Shape]) -> Memory {
+        Memory::default()
+    }
+
+    fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
+        vec![inputs.iter().zip(&self.weights).map(|(x, &w)| f64::from(w) * x.values[0]).sum()]
+    }
+
+    fn forward_cpu(&self, call: Forward) {
+        call.output[0] = call.inputs.iter().zip(&self.weights).map(|(x, w)| w * x.values[0]).sum();
+    }
+
+    fn backward_cpu(&self, mut call: Backward) {
+        let cotangent = call.output_gradient[0];
+        for (gradient, weight) in call.gradients.iter_mut().zip(&self.weights) {
+            if let Some(gradient) = gradient {
+                gradient.store(|_| weight * cotangent);
+            }
+        }
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let case = |name: &str, weights: &[f32]| Case {
+            name: name.into(),
+            op: Box::new(WeightedSum { weights: weights.to_vec() }),
+            inputs: vec![CaseInput::normal(&[]); weights.len()],
+            terms: weights.len(),
+        };
+        vec![case("one", &[0.5]), case("three", &[1.0, -0.25, 3.0])]
+    }
+}
