@@ -110,8 +110,7 @@ impl Problem<'_> {
             return;
         }
         outcome.forward_error = relative_error(&run.output, &expected);
-        // NaN (an output left unwritten) fails the comparison, as it must.
-        if !(outcome.forward_error <= outcome.tolerance) {
+        if !within(outcome.forward_error, outcome.tolerance) {
             outcome.failures.push(format!("forward is off by {:.1e}", outcome.forward_error));
         }
     }
@@ -133,7 +132,7 @@ impl Problem<'_> {
                 Err(problem) => outcome.failures.push(format!("gradient {index}: {problem}")),
                 Ok(error) => {
                     outcome.gradient_error = outcome.gradient_error.max(error);
-                    if !(error <= outcome.tolerance + DIFFERENCE_ERROR) {
+                    if !within(error, outcome.tolerance + DIFFERENCE_ERROR) {
                         outcome.failures.push(format!("gradient {index} is off by {error:.1e}"));
                     }
                 }
@@ -141,7 +140,7 @@ impl Problem<'_> {
             let expected: Vec<f64> =
                 plain.iter().zip(&prefill[index]).map(|(g, p)| f64::from(*g) + f64::from(*p)).collect();
             let error = relative_error(sum, &expected);
-            if !(error <= outcome.tolerance) {
+            if !within(error, outcome.tolerance) {
                 outcome
                     .failures
                     .push(format!("gradient {index} added to a filled buffer is off by {error:.1e}"));
@@ -270,6 +269,11 @@ impl Problem<'_> {
 fn take3<'a>(pieces: &mut Vec<&'a mut [f32]>) -> (&'a mut [f32], &'a mut [f32], &'a mut [f32]) {
     let mut next = || pieces.pop().unwrap_or_default();
     (next(), next(), next())
+}
+
+/// NaN, the mark of a value left unwritten, is not within anything.
+fn within(error: f64, tolerance: f64) -> bool {
+    error <= tolerance
 }
 
 /// ||a - b|| / ||b||, infinite or NaN where `a` is not finite; absolute where b is 0.

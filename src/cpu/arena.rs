@@ -90,6 +90,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "meet")]
     fn overlap_is_refused() {
-        Arena::zeros(64).borrow(&[0..20], &[16..32]);
+        Arena::zeros(64).borrow(&[0..20, 1..2], &[16..32, 40..41]);
     }
 }
