@@ -13,5 +13,6 @@ pub mod ops;
 pub mod report;
 pub mod rng;
 pub mod shape;
+pub mod tape;
 
 pub use error::{Error, Result};

@@ -1,0 +1,324 @@
+//! The static memory plan: every buffer of a step gets its place in one arena before the first
+//! step; buffers whose lifetimes do not meet share the place.
+
+use super::graph::{Graph, Origin, Value};
+use crate::cpu::arena::padded;
+use crate::ops::Memory;
+use crate::shape::Shape;
+use std::fmt;
+use std::ops::Range;
+
+/// Where everything of a [`Graph`] lies in the arena.
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) values: Vec<Range<usize>>,
+    /// The gradient of each value that has one in the arena or among the parameters' gradients.
+    pub(super) gradients: Vec<Option<Range<usize>>>,
+    pub(super) nodes: Vec<NodePlan>,
+    pub(super) loss_gradient: Option<Range<usize>>,
+    buffers: Vec<Buffer>,
+    len: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct NodePlan {
+    pub saved: Range<usize>,
+    pub forward_workspace: Range<usize>,
+    pub backward_workspace: Range<usize>,
+    pub backward_inputs: Vec<usize>,
+    pub backward_output: bool,
+    pub targets: Vec<Target>,
+    /// (buffer of a repeated input's gradient, the gradient it belongs to).
+    pub repeated: Vec<(Range<usize>, Range<usize>)>,
+}
+
+/// Where backward of a node writes the gradient of one input.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub input: usize,
+    pub parameter: bool,
+    pub add: bool,
+    pub range: Range<usize>,
+}
+
+/// What a buffer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    Input,
+    Activation,
+    Saved,
+    Gradient,
+    Workspace,
+}
+
+#[derive(Clone, Debug)]
+struct Buffer {
+    usage: Usage,
+    len: usize,
+    /// First and last moment of use; forward of node i is moment i, its backward 2n - 1 - i.
+    first: usize,
+    last: usize,
+    offset: usize,
+}
+
+/// Buffers while their lifetimes are still growing.
+struct Drafts {
+    buffers: Vec<Buffer>,
+}
+
+impl Drafts {
+    fn add(&mut self, usage: Usage, len: usize, first: usize, last: usize) -> usize {
+        self.buffers.push(Buffer { usage, len: padded(len), first, last, offset: 0 });
+        self.buffers.len() - 1
+    }
+
+    fn extend(&mut self, buffer: usize, moment: usize) {
+        let buffer = &mut self.buffers[buffer];
+        buffer.first = buffer.first.min(moment);
+        buffer.last = buffer.last.max(moment);
+    }
+}
+
+/// Buffer numbers of a node before they have places.
+struct NodeDraft {
+    memory: Memory,
+    saved: usize,
+    forward_workspace: usize,
+    backward_workspace: Option<usize>,
+    targets: Vec<TargetDraft>,
+}
+
+struct TargetDraft {
+    input: usize,
+    add: bool,
+    place: TargetPlace,
+}
+
+enum TargetPlace {
+    Parameter(Range<usize>),
+    Buffer(usize),
+    Repeated { buffer: usize, of: usize },
+}
+
+impl Plan {
+    pub(super) fn new(graph: &Graph, loss: Option<Value>, keep: &[Value]) -> Self {
+        let end = 2 * graph.nodes.len();
+        let mut drafts = Drafts { buffers: Vec::new() };
+        let values = draft_values(graph, &mut drafts, loss, keep, end);
+        let mut nodes = draft_nodes(graph, &mut drafts, &values);
+        let (gradients, wanted) = draft_backward(graph, &mut drafts, &mut nodes, &values, loss);
+        let mut buffers = drafts.buffers;
+        let len = place(&mut buffers);
+        let range = |buffer: usize, len: usize| buffers[buffer].offset..buffers[buffer].offset + len;
+        let len_of = |value: usize| graph.values[value].shape.len();
+        let value_range = |v: usize| values[v].map_or(0..0, |buffer| range(buffer, len_of(v)));
+        let gradient_range = |v: usize| gradients[v].map(|buffer| range(buffer, len_of(v)));
+        let finish = |(index, draft): (usize, NodeDraft)| {
+            let mut plan = NodePlan {
+                saved: range(draft.saved, draft.memory.saved),
+                forward_workspace: range(draft.forward_workspace, draft.memory.forward_workspace),
+                backward_workspace: draft
+                    .backward_workspace
+                    .map_or(0..0, |buffer| range(buffer, draft.memory.backward_workspace)),
+                backward_inputs: draft.memory.backward_inputs,
+                backward_output: draft.memory.backward_output,
+                ..NodePlan::default()
+            };
+            for target in draft.targets {
+                let len = len_of(graph.nodes[index].inputs[target.input].0);
+                let (parameter, range_of) = match target.place {
+                    TargetPlace::Parameter(range) => (true, range),
+                    TargetPlace::Buffer(buffer) => (false, range(buffer, len)),
+                    TargetPlace::Repeated { buffer, of } => {
+                        plan.repeated.push((range(buffer, len), range(of, len)));
+                        (false, range(buffer, len))
+                    }
+                };
+                plan.targets.push(Target {
+                    input: target.input,
+                    parameter,
+                    add: target.add,
+                    range: range_of,
+                });
+            }
+            plan
+        };
+        Self {
+            values: (0..graph.values.len()).map(value_range).collect(),
+            gradients: (0..graph.values.len())
+                .map(|v| if wanted[v] { gradient_range(v) } else { None })
+                .collect(),
+            nodes: nodes.into_iter().enumerate().map(finish).collect(),
+            loss_gradient: loss.and_then(|loss| gradient_range(loss.0)),
+            len,
+            buffers,
+        }
+    }
+
+    /// Floats of the arena.
+    pub fn arena_len(&self) -> usize {
+        self.len
+    }
+
+    /// Floats if no buffer shared its place.
+    pub fn unshared_len(&self) -> usize {
+        self.buffers.iter().map(|buffer| buffer.len).sum()
+    }
+}
+
+/// The arena buffer of each value; parameters have none.
+fn draft_values(
+    graph: &Graph,
+    drafts: &mut Drafts,
+    loss: Option<Value>,
+    keep: &[Value],
+    end: usize,
+) -> Vec<Option<usize>> {
+    let mut values: Vec<Option<usize>> = graph
+        .values
+        .iter()
+        .map(|value| match value.origin {
+            Origin::Input => Some(drafts.add(Usage::Input, value.shape.len(), 0, end)),
+            _ => None,
+        })
+        .collect();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let len = graph.shape(node.output).len();
+        values[node.output.0] = Some(drafts.add(Usage::Activation, len, index, index));
+        node.inputs
+            .iter()
+            .filter_map(|input| values[input.0])
+            .for_each(|buffer| drafts.extend(buffer, index));
+    }
+    for value in keep.iter().copied().chain(loss) {
+        if let Some(buffer) = values[value.0] {
+            drafts.extend(buffer, end);
+        }
+    }
+    values
+}
+
+fn draft_nodes(graph: &Graph, drafts: &mut Drafts, values: &[Option<usize>]) -> Vec<NodeDraft> {
+    let draft = |(index, node): (usize, &super::graph::Node)| {
+        let shapes: Vec<Shape> = node.inputs.iter().map(|&input| graph.shape(input)).collect();
+        let memory = node.op.memory(&shapes);
+        debug_assert!(values[node.output.0].is_some());
+        NodeDraft {
+            saved: drafts.add(Usage::Saved, memory.saved, index, index),
+            forward_workspace: drafts.add(Usage::Workspace, memory.forward_workspace, index, index),
+            backward_workspace: None,
+            targets: Vec::new(),
+            memory,
+        }
+    };
+    graph.nodes.iter().enumerate().map(draft).collect()
+}
+
+/// Gives gradients their buffers in the order of backward and stretches what backward reads.
+/// Returns the gradient buffer of each value, and which values get one.
+fn draft_backward(
+    graph: &Graph,
+    drafts: &mut Drafts,
+    nodes: &mut [NodeDraft],
+    values: &[Option<usize>],
+    loss: Option<Value>,
+) -> (Vec<Option<usize>>, Vec<bool>) {
+    let count = graph.nodes.len();
+    let mut gradients: Vec<Option<usize>> = vec![None; graph.values.len()];
+    let mut written = vec![false; graph.values.len()];
+    if let Some(loss) = loss {
+        gradients[loss.0] = Some(drafts.add(Usage::Gradient, 1, count, count));
+        written[loss.0] = true;
+    }
+    for index in (0..count).rev() {
+        let moment = 2 * count - 1 - index;
+        let (node, draft) = (&graph.nodes[index], &mut nodes[index]);
+        let Some(cotangent) = gradients[node.output.0] else { continue };
+        drafts.extend(cotangent, moment);
+        drafts.extend(draft.saved, moment);
+        let reads = draft.memory.backward_inputs.iter().map(|&i| node.inputs[i].0);
+        let output = draft.memory.backward_output.then_some(node.output.0);
+        reads
+            .chain(output)
+            .filter_map(|value| values[value])
+            .for_each(|buffer| drafts.extend(buffer, moment));
+        draft.backward_workspace =
+            Some(drafts.add(Usage::Workspace, draft.memory.backward_workspace, moment, moment));
+        for (i, input) in node.inputs.iter().enumerate() {
+            let info = &graph.values[input.0];
+            if !info.differentiable || !node.op.differentiable(i) {
+                continue;
+            }
+            let len = info.shape.len();
+            let repeated = node.inputs[..i].contains(input);
+            let place = match (&info.origin, gradients[input.0]) {
+                (Origin::Parameter(range), _) => TargetPlace::Parameter(range.clone()),
+                (_, Some(of)) if repeated => {
+                    let buffer = drafts.add(Usage::Gradient, len, moment, moment);
+                    TargetPlace::Repeated { buffer, of }
+                }
+                (_, Some(buffer)) => TargetPlace::Buffer(buffer),
+                (_, None) => {
+                    let buffer = drafts.add(Usage::Gradient, len, moment, moment);
+                    gradients[input.0] = Some(buffer);
+                    TargetPlace::Buffer(buffer)
+                }
+            };
+            if let TargetPlace::Buffer(buffer) = place {
+                drafts.extend(buffer, moment);
+            }
+            let add = written[input.0] && !matches!(place, TargetPlace::Repeated { .. });
+            written[input.0] = true;
+            draft.targets.push(TargetDraft { input: i, add, place });
+        }
+    }
+    (gradients, written)
+}
+
+/// Largest first, each at the lowest place that is free during its whole life; returns the length
+/// of the arena.
+fn place(buffers: &mut [Buffer]) -> usize {
+    let mut order: Vec<usize> = (0..buffers.len()).filter(|&i| buffers[i].len > 0).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].len), i));
+    let mut placed: Vec<usize> = Vec::new();
+    let mut end = 0;
+    for i in order {
+        let meets = |&&j: &&usize| buffers[j].first <= buffers[i].last && buffers[i].first <= buffers[j].last;
+        let mut taken: Vec<Range<usize>> = placed
+            .iter()
+            .filter(meets)
+            .map(|&j| buffers[j].offset..buffers[j].offset + buffers[j].len)
+            .collect();
+        taken.sort_by_key(|range| range.start);
+        let mut offset = 0;
+        for range in taken {
+            if offset + buffers[i].len <= range.start {
+                break;
+            }
+            offset = offset.max(range.end);
+        }
+        buffers[i].offset = offset;
+        end = end.max(offset + buffers[i].len);
+        placed.push(i);
+    }
+    end
+}
+
+impl fmt::Display for Plan {
+    /// A line a kind of buffer: how many, and their bytes if none shared its place.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |floats: usize| floats as f64 * 4.0 / f64::from(1 << 20);
+        for usage in [Usage::Input, Usage::Activation, Usage::Saved, Usage::Gradient, Usage::Workspace] {
+            let of_kind = self.buffers.iter().filter(|buffer| buffer.usage == usage && buffer.len > 0);
+            let (count, floats) = of_kind.fold((0, 0), |(n, sum), buffer| (n + 1, sum + buffer.len));
+            writeln!(
+                f,
+                "{:<12} {count:>5} buffers {:>10.1} MiB",
+                format!("{usage:?}").to_lowercase(),
+                mib(floats)
+            )?;
+        }
+        let (len, all) = (self.len, self.unshared_len());
+        write!(f, "arena        {:>24.1} MiB ({:.1} MiB without reuse)", mib(len), mib(all))
+    }
+}

@@ -1,0 +1,94 @@
+//! The tape against gradients worked out by hand and against itself without memory sharing.
+
+use hexcuda::cpu::arena::Arena;
+use hexcuda::ops::{Add, AddEmbedding, Identity, Mse, WeightedSum};
+use hexcuda::shape::Shape;
+use hexcuda::tape::{Graph, ParameterLayout, Role, Tape};
+
+fn parameter(layout: &mut ParameterLayout, name: &str, extents: &[usize]) {
+    layout.add(name, Shape::new(extents), Role::Bias, false);
+}
+
+/// loss = w * mean((x + x - target)^2): the repeated input must count twice.
+#[test]
+fn a_repeated_input_counts_twice() {
+    let mut layout = ParameterLayout::default();
+    parameter(&mut layout, "x", &[1, 1, 1, 3]);
+    let mut graph = Graph::default();
+    let x = graph.parameter(&layout, "x");
+    let doubled = {
+        let copy = graph.apply(Identity, &[x]).unwrap();
+        graph.apply(Add, &[copy, copy]).unwrap()
+    };
+    let target = graph.input(Shape::new(&[1, 1, 1, 3]));
+    let weight = graph.input(Shape::new(&[3]));
+    let mse = graph.apply(Mse, &[doubled, target, weight]).unwrap();
+    let loss = graph.apply(WeightedSum { weights: vec![0.5] }, &[mse]).unwrap();
+    let mut tape = Tape::new(graph, Some(loss), &[doubled]).unwrap();
+    tape.input_mut(target).copy_from_slice(&[1.0, 0.0, -2.0]);
+    tape.input_mut(weight).fill(1.0);
+    let parameters = [1.0, 2.0, 3.0];
+    let mut gradients = Arena::zeros(layout.len());
+    for _ in 0..2 {
+        tape.forward(&parameters);
+        tape.backward(&parameters, &mut gradients);
+    }
+    assert_eq!(tape.value(doubled), [2.0, 4.0, 6.0]);
+    // d/dx 0.5 / 3 * (2x - t)^2 = 2 / 3 * (2x - t)
+    let expected = [1.0, 4.0, 8.0].map(|d: f32| 2.0 / 3.0 * d);
+    for (gradient, expected) in gradients.as_slice().iter().zip(expected) {
+        assert!((gradient - expected).abs() < 1e-6, "{gradient} against {expected}");
+    }
+}
+
+/// One parameter used in two places adds up, a parameter used nowhere keeps gradient 0, and a
+/// branch that the loss does not see has no say.
+#[test]
+fn gradients_add_up_over_uses() {
+    let mut layout = ParameterLayout::default();
+    parameter(&mut layout, "used", &[1, 1, 1, 2]);
+    parameter(&mut layout, "unused", &[4]);
+    let mut graph = Graph::default();
+    let x = graph.input(Shape::new(&[2, 1, 1, 2]));
+    let e = graph.parameter(&layout, "used");
+    let once = graph.apply(AddEmbedding, &[x, e]).unwrap();
+    let dead_end = graph.apply(Add, &[once, once]).unwrap();
+    let twice = graph.apply(AddEmbedding, &[once, e]).unwrap();
+    let weight = graph.input(Shape::new(&[2]));
+    let loss = graph.apply(Mse, &[twice, x, weight]).unwrap();
+    let mut tape = Tape::new(graph, Some(loss), &[dead_end]).unwrap();
+    tape.input_mut(x).copy_from_slice(&[1.0, -1.0, 0.5, 2.0]);
+    tape.input_mut(weight).fill(1.0);
+    let mut parameters = Arena::zeros(layout.len());
+    parameters.as_mut_slice()[..2].copy_from_slice(&[0.25, -0.5]);
+    let mut gradients = Arena::zeros(layout.len());
+    tape.forward(parameters.as_slice());
+    tape.backward(parameters.as_slice(), &mut gradients);
+    // loss = mean over 4 values of (2e)^2; d/de_c = 2 * 8 e_c / 4 = 4 e_c
+    assert_eq!(gradients.as_slice()[..2], [1.0, -2.0]);
+    assert!(gradients.as_slice()[16..].iter().all(|&g| g == 0.0));
+}
+
+#[test]
+fn memory_is_shared_by_liveness() {
+    let mut layout = ParameterLayout::default();
+    parameter(&mut layout, "e", &[1, 8, 8, 4]);
+    let mut graph = Graph::default();
+    let mut x = graph.input(Shape::new(&[1, 8, 8, 4]));
+    let e = graph.parameter(&layout, "e");
+    for _ in 0..20 {
+        x = graph.apply(AddEmbedding, &[x, e]).unwrap();
+    }
+    let tape = Tape::new(graph, None, &[x]).unwrap();
+    // The input, the result, and two more that are alive at a time.
+    assert!(tape.plan().arena_len() <= 4 * 256, "{}", tape.plan());
+    assert!(tape.plan().unshared_len() >= 21 * 256);
+}
+
+#[test]
+fn a_loss_must_be_a_scalar() {
+    let mut graph = Graph::default();
+    let x = graph.input(Shape::new(&[2]));
+    let error = Tape::new(graph, Some(x), &[]).err().unwrap();
+    assert!(error.to_string().contains("scalar"), "{error}");
+}
