@@ -1,0 +1,127 @@
+//! Mesh to planes: a watertight orthographic rasteriser on all cores.
+//!
+//! The contract, which any other rasteriser (a CUDA one with a 64-bit atomic minimum) can meet bit for
+//! bit in coverage and visibility. `N` is the edge of a plane in pixels.
+//!
+//! 1. *Snapping.* A coordinate `c` of a vertex becomes the integer `trunc((c + 1) * 128 N + 0.5)`, computed in
+//!    f64: 1/256 of a pixel. A screen axis that runs against the coordinate uses `256 N` minus that integer.
+//! 2. *Pairs.* Top, front and left are rasterised; bottom, back and right are their mirror images with the
+//!    farthest surface in place of the nearest. Opposite views thus cover exactly mirrored pixels.
+//! 3. *Coverage.* Corners are ordered so that the snapped area on the screen (x right, y down) is positive. A
+//!    pixel centre is inside where all three edge functions, exact in i64, are positive, or zero on a top or
+//!    left edge. Every pixel inside a closed polygon of triangles is covered once: no gaps, no double hits.
+//! 4. *Depth.* In pixel units x_k, y_k (f64, not snapped) and depths z_k = 0.5 (1 + forward . p_k) of the corners
+//!    in the mesh's own order, with dx_k = x_k - x_0 and so on:
+//!    `det = dx_1 dy_2 - dx_2 dy_1`, `a = (dz_1 dy_2 - dz_2 dy_1) / det`, `b = (dx_1 dz_2 - dx_2 dz_1) / det`
+//!    (a = b = 0 where det = 0), and at the pixel centre
+//!    `t = f32(clamp((a (j + 0.5 - x_0) + b (i + 0.5 - y_0)) + z_0, min z_k, max z_k))`: each operation rounded
+//!    once, in the order written, nothing fused. A `t` outside [0,1] is clipped. The opposite view has `1 - t`
+//!    in f32. The plane of the true triangle is more exact than snapped barycentrics on steep surfaces; the
+//!    clamp bounds it where snapping moved an edge across a pixel.
+//! 5. *Visibility.* The smallest key `bits(t) << 32 | triangle` wins (t >= +0, so its bits are ordered like its
+//!    value): the nearest surface, and the lower triangle among equals, in whatever order they come.
+//!
+//! *Normals.* The geometric normal follows the winding; where it points away from the camera (open or
+//! inside-out meshes) it is flipped, because the field of a plane expects a surface that faces its view. An
+//! interpolated normal (snapped barycentrics) keeps its line and takes the side of the geometric one; where
+//! the two lines are more than 60 degrees apart, or the interpolated one vanishes, the geometric one stands.
+
+mod fill;
+mod screen;
+mod shade;
+
+use super::{Planes, Representation};
+use crate::mesh::{Mesh, Similarity};
+use crate::{Error, Result};
+use fill::{Bins, Fragments};
+use rayon::prelude::*;
+use screen::{PAIRS, Screen, Snapped};
+use serde::{Deserialize, Serialize};
+use shade::Shader;
+
+/// Which normals the planes store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Normals {
+    /// Interpolated between the vertices, where the mesh has or can be given good ones.
+    #[default]
+    Interpolated,
+    /// One a triangle.
+    Face,
+}
+
+/// Largest edge of a plane: planes of 1.6 GB.
+pub const MAX_SIZE: usize = 4096;
+
+/// Coordinates beyond this are refused; those between 1 and this are clipped to the cube. It keeps the
+/// edge functions below 2^53, which [`fill`] relies on.
+const GUARD: f32 = 4.0;
+
+/// Rows of pixels that one task owns: its two visibility buffers stay in a core's own cache.
+const BAND: usize = 32;
+
+/// The six planes of a normalised mesh (in [-1,1]^3; what sticks out is clipped), `[6, size, size, C]`.
+/// `transform` is kept with them. The same bits for any number of threads and any order of the vertices.
+///
+/// Errors: a size outside 1..=[`MAX_SIZE`], no triangles, an index out of range, a coordinate that is not
+/// a number or far outside the cube, normals that do not match the vertices.
+pub fn rasterize(
+    mesh: &Mesh,
+    transform: &Similarity,
+    size: usize,
+    representation: Representation,
+    normals: Normals,
+) -> Result<Planes> {
+    check(mesh, size)?;
+    let snapped = Snapped::new(mesh, size)?;
+    let shader = Shader::new(mesh, &snapped, representation, normals);
+    let screens = PAIRS.map(|pair| Screen::new(pair, size));
+    let bins: Vec<Bins> = screens.iter().map(|screen| Bins::new(&snapped, screen)).collect();
+
+    let channels = representation.channels();
+    let mut values = vec![0.0f32; 6 * size * size * channels];
+    let mut views: Vec<Option<&mut [f32]>> = values.chunks_mut(size * size * channels).map(Some).collect();
+    let band_len = BAND * size * channels;
+    let mut tasks = Vec::new();
+    for (screen, bins) in screens.iter().zip(&bins) {
+        let mut take = |view: usize| views[view].take().expect("each view is in one pair");
+        let near = take(screen.near).chunks_mut(band_len);
+        let far: Vec<&mut [f32]> = if screen.mirror_rows {
+            take(screen.far).rchunks_mut(band_len).collect()
+        } else {
+            take(screen.far).chunks_mut(band_len).collect()
+        };
+        tasks.extend(near.zip(far).enumerate().map(|(band, (near, far))| (screen, bins, band, near, far)));
+    }
+    tasks.into_par_iter().for_each_init(
+        || Fragments::new(BAND * size),
+        |fragments, (screen, bins, band, near, far)| {
+            let rows = band * BAND..((band + 1) * BAND).min(size);
+            fragments.fill(mesh, &snapped, screen, bins.band(band), rows.clone());
+            shader.resolve(screen, &fragments.near, rows.clone(), false, near);
+            shader.resolve(screen, &fragments.far, rows, true, far);
+        },
+    );
+    Ok(Planes { representation, size, values, transform: *transform })
+}
+
+fn check(mesh: &Mesh, size: usize) -> Result<()> {
+    if !(1..=MAX_SIZE).contains(&size) {
+        let problem = format!("expected 1 to {MAX_SIZE} pixels along an edge, found {size}");
+        return Err(Error::usage("size of the planes", problem, "choose 512, or less to be quick"));
+    }
+    if mesh.triangles.is_empty() {
+        return Err(Error::new("mesh", "it has no triangles to rasterise", "check the file it came from"));
+    }
+    if let Some(normals) = mesh.normals.as_ref().filter(|n| n.len() != mesh.positions.len()) {
+        let problem = format!("{} normals for {} vertices", normals.len(), mesh.positions.len());
+        return Err(Error::new("mesh", problem, "give one normal a vertex, or none"));
+    }
+    let vertices = mesh.positions.len();
+    let outside = |corners: &[u32; 3]| corners.iter().any(|&v| v as usize >= vertices);
+    if let Some(triangle) = mesh.triangles.par_iter().position_first(outside) {
+        let problem = format!("corners {:?} of {vertices} vertices", mesh.triangles[triangle]);
+        return Err(Error::new(format!("mesh: triangle {triangle}"), problem, "repair the indices"));
+    }
+    Ok(())
+}
