@@ -7,6 +7,7 @@ pub mod marching_cubes;
 pub mod metrics;
 pub mod normalise;
 pub mod sample_head;
+pub mod topology;
 mod triangle_mesh;
 
 pub use triangle_mesh::{Mesh, Similarity};
