@@ -1,5 +1,11 @@
-//! CPU building blocks: memory, SIMD selection, GEMM and convolution cores.
+//! CPU building blocks: memory, SIMD selection, GEMM micro-kernels, convolution cores, vector functions.
 
 pub mod arena;
 pub mod conv;
 pub mod dispatch;
+pub mod math;
+pub mod simd;
+
+mod blocks;
+mod gemm;
+mod shared;

@@ -4,15 +4,23 @@
 
 mod add;
 mod add_embedding;
+mod conv2d;
+mod conv_transpose2d;
+mod group_norm;
 mod identity;
 mod mse;
+mod silu;
 mod view_mean;
 mod weighted_sum;
 
 pub use add::Add;
 pub use add_embedding::AddEmbedding;
+pub use conv_transpose2d::ConvTranspose2d;
+pub use conv2d::Conv2d;
+pub use group_norm::GroupNorm;
 pub use identity::Identity;
 pub use mse::Mse;
+pub use silu::Silu;
 pub use view_mean::ViewMean;
 pub use weighted_sum::WeightedSum;
 
@@ -22,8 +30,18 @@ use crate::shape::Shape;
 use std::fmt::Debug;
 
 /// Every op, as an instance whose [`Op::cases`] cover its attributes.
-pub static OPS: &[&dyn Op] =
-    &[&Identity, &Add, &AddEmbedding, &ViewMean { views: 6 }, &Mse, &WeightedSum { weights: Vec::new() }];
+pub static OPS: &[&dyn Op] = &[
+    &Identity,
+    &Add,
+    &AddEmbedding,
+    &ViewMean { views: 6 },
+    &Mse,
+    &WeightedSum { weights: Vec::new() },
+    &Conv2d { stride: 1, padding: 0 },
+    &ConvTranspose2d { stride: 1, padding: 0 },
+    &GroupNorm { groups: 1, silu: false },
+    &Silu,
+];
 
 /// One differentiable function of arrays. No method has a default: a missing half does not compile.
 pub trait Op: Debug + Send + Sync {

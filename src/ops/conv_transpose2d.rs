@@ -1,0 +1,176 @@
+//! The adjoint of [`super::Conv2d`] in its image, plus a bias: an upsampling convolution.
+//!
+//! Inputs: x `[batch, height, width, in]`, w `[kernel height, kernel width, out, in]`, bias `[out]`;
+//! y is `(height - 1) stride - 2 padding + kernel height` high.
+
+use super::conv2d::{conv_inputs, mismatch};
+use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use crate::cpu::conv::{self, ConvShape};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+
+#[derive(Clone, Debug)]
+pub struct ConvTranspose2d {
+    pub stride: usize,
+    /// Lines cut off the result on all four sides.
+    pub padding: usize,
+}
+
+impl ConvTranspose2d {
+    /// The convolution of which this is the adjoint: its image is our output.
+    fn conv_shape(&self, inputs: &[Shape]) -> Result<ConvShape> {
+        let op = "conv_transpose2d";
+        let [x, w, bias] = conv_inputs(op, inputs, self.stride)?;
+        let ([batch, height, width, channels], [kernel_height, kernel_width, out_channels, in_channels]) =
+            (x, w);
+        if channels != in_channels {
+            return Err(mismatch(op, "channels of the image", channels, in_channels));
+        }
+        if bias[0] != out_channels {
+            return Err(mismatch(op, "values of bias", bias[0], out_channels));
+        }
+        let extent = |name: &str, extent: usize, kernel: usize| {
+            let whole = extent.checked_sub(1).map(|steps| steps * self.stride + kernel);
+            whole.and_then(|whole| whole.checked_sub(2 * self.padding)).filter(|&left| left > 0).ok_or_else(
+                || {
+                    let problem = format!(
+                        "{name} {extent}, kernel {kernel} and padding {} leave nothing",
+                        self.padding
+                    );
+                    Error::new(op, problem, "use a larger image or less padding")
+                },
+            )
+        };
+        Ok(ConvShape {
+            batch,
+            in_height: extent("height", height, kernel_height)?,
+            in_width: extent("width", width, kernel_width)?,
+            in_channels: out_channels,
+            out_channels: in_channels,
+            kernel_height,
+            kernel_width,
+            stride: self.stride,
+            padding: self.padding,
+        })
+    }
+
+    /// For calls whose shapes `shape` has accepted.
+    fn accepted(&self, inputs: &[super::Tensor]) -> ConvShape {
+        let shapes: Vec<Shape> = inputs.iter().map(|input| input.shape).collect();
+        self.conv_shape(&shapes).expect("the shape rule accepted these inputs")
+    }
+}
+
+impl Op for ConvTranspose2d {
+    fn name(&self) -> &'static str {
+        "conv_transpose2d"
+    }
+
+    fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let s = self.conv_shape(inputs)?;
+        Ok(Shape::new(&[s.batch, s.in_height, s.in_width, s.in_channels]))
+    }
+
+    fn differentiable(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn memory(&self, inputs: &[Shape]) -> Memory {
+        let Ok(s) = self.conv_shape(inputs) else { return Memory::default() };
+        Memory {
+            saved: 0,
+            forward_workspace: s.backward_data_workspace(),
+            backward_workspace: s
+                .forward_workspace()
+                .max(s.backward_weight_workspace())
+                .max(conv::backward_bias_workspace(s.input_len(), s.in_channels)),
+            backward_inputs: vec![0, 1],
+            backward_output: false,
+        }
+    }
+
+    fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
+        let [x, w, bias] = inputs else { return Vec::new() };
+        let ([batch, height, width, channels], [kh, kw, out, _]) =
+            (x.shape.nhwc().unwrap_or_default(), w.shape.nhwc().unwrap_or_default());
+        let out_height = (height - 1) * self.stride + kh - 2 * self.padding;
+        let out_width = (width - 1) * self.stride + kw - 2 * self.padding;
+        let mut y: Vec<f64> =
+            (0..batch * out_height * out_width * out).map(|i| bias.values[i % out]).collect();
+        for b in 0..batch {
+            for (i, j) in (0..height).flat_map(|i| (0..width).map(move |j| (i, j))) {
+                for (di, dj) in (0..kh).flat_map(|di| (0..kw).map(move |dj| (di, dj))) {
+                    let row = (i * self.stride + di).wrapping_sub(self.padding);
+                    let column = (j * self.stride + dj).wrapping_sub(self.padding);
+                    if row >= out_height || column >= out_width {
+                        continue;
+                    }
+                    for (o, c) in (0..out).flat_map(|o| (0..channels).map(move |c| (o, c))) {
+                        y[((b * out_height + row) * out_width + column) * out + o] += x.values
+                            [((b * height + i) * width + j) * channels + c]
+                            * w.values[((di * kw + dj) * out + o) * channels + c];
+                    }
+                }
+            }
+        }
+        y
+    }
+
+    fn forward_cpu(&self, call: Forward) {
+        let [x, w, bias] = call.inputs else { return };
+        let shape = self.accepted(call.inputs);
+        let bias = Some(bias.values);
+        conv::backward_data(&shape, x.values, w.values, bias, call.output, false, call.workspace);
+    }
+
+    fn backward_cpu(&self, mut call: Backward) {
+        let shape = self.accepted(call.inputs);
+        let (x, w, dy) = (call.inputs[0].values, call.inputs[1].values, call.output_gradient);
+        let [dx, dw, db] = &mut call.gradients[..] else { return };
+        if let Some(dx) = dx {
+            conv::forward_into(&shape, dy, w, None, dx.values, dx.add, call.workspace);
+        }
+        if let Some(dw) = dw {
+            conv::backward_weight(&shape, dy, x, dw.values, dw.add, call.workspace);
+        }
+        if let Some(db) = db {
+            conv::backward_bias(dy, shape.in_channels, db.values, db.add, call.workspace);
+        }
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let case = |name: &str, stride, padding, x: [usize; 4], w: [usize; 4]| Case {
+            name: name.into(),
+            op: Box::new(ConvTranspose2d { stride, padding }),
+            inputs: vec![CaseInput::normal(&x), CaseInput::normal(&w), CaseInput::normal(&[w[2]])],
+            terms: (w[0] * w[1] * w[2].max(w[3])).max(x[0] * x[1] * x[2] * stride * stride),
+        };
+        vec![
+            case("one value", 1, 0, [1, 1, 1, 1], [1, 1, 1, 1]),
+            case("2x2 doubling", 2, 0, [2, 3, 3, 5], [2, 2, 4, 5]),
+            case("patches of 4, 33 channels in", 4, 0, [1, 2, 2, 33], [4, 4, 1, 33]),
+            case("4x4 doubling, padded", 2, 1, [1, 3, 4, 3], [4, 4, 2, 3]),
+            case("3x3, stride 2", 2, 1, [1, 3, 4, 3], [3, 3, 2, 3]),
+            case("gaps between the patches", 3, 0, [1, 2, 3, 3], [2, 2, 4, 3]),
+            case("oblong, stride 1", 1, 1, [1, 4, 3, 2], [3, 4, 3, 2]),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let refusal = |padding: usize, x: &[usize], w: &[usize], bias: usize| {
+            let shapes = [Shape::new(x), Shape::new(w), Shape::new(&[bias])];
+            let op = ConvTranspose2d { stride: 2, padding };
+            op.shape(&shapes).expect_err("these shapes do not fit").to_string()
+        };
+        assert!(refusal(1, &[1, 1, 3, 4], &[2, 2, 3, 4], 3).contains("leave nothing"));
+        assert!(refusal(0, &[1, 0, 3, 4], &[2, 2, 3, 4], 3).contains("leave nothing"));
+        assert!(refusal(0, &[1, 2, 2, 3], &[2, 2, 3, 4], 3).contains("4 channels"));
+        assert!(refusal(0, &[1, 2, 2, 4], &[2, 2, 3, 4], 4).contains("3 values of bias"));
+    }
+}

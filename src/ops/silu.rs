@@ -1,0 +1,69 @@
+//! y = x sigmoid(x).
+
+use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
+use crate::cpu::{math, simd};
+use crate::error::{Error, Result};
+use crate::shape::Shape;
+use rayon::prelude::*;
+
+#[derive(Clone, Debug)]
+pub struct Silu;
+
+impl Op for Silu {
+    fn name(&self) -> &'static str {
+        "silu"
+    }
+
+    fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        match inputs {
+            [x] => Ok(*x),
+            _ => {
+                Err(Error::new("silu", format!("expected 1 input, found {}", inputs.len()), "pass one array"))
+            }
+        }
+    }
+
+    fn differentiable(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn memory(&self, _inputs: &[Shape]) -> Memory {
+        Memory { backward_inputs: vec![0], ..Memory::default() }
+    }
+
+    fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
+        inputs[0].values.iter().map(|x| x / (1.0 + (-x).exp())).collect()
+    }
+
+    fn forward_cpu(&self, call: Forward) {
+        let chunks = call.inputs[0].values.par_chunks(ELEMENTWISE_CHUNK);
+        call.output.par_chunks_mut(ELEMENTWISE_CHUNK).zip(chunks).for_each(|(y, x)| {
+            simd::dispatch(|| y.iter_mut().zip(x).for_each(|(y, x)| *y = math::silu(*x)));
+        });
+    }
+
+    fn backward_cpu(&self, mut call: Backward) {
+        let Some(dx) = &mut call.gradients[0] else { return };
+        let add = dx.add;
+        let x = call.inputs[0].values.par_chunks(ELEMENTWISE_CHUNK);
+        let dy = call.output_gradient.par_chunks(ELEMENTWISE_CHUNK);
+        dx.values.par_chunks_mut(ELEMENTWISE_CHUNK).zip(x.zip(dy)).for_each(|(dx, (x, dy))| {
+            simd::dispatch(|| {
+                for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+                    let slope = dy * math::silu_slope(*x);
+                    *dx = if add { *dx + slope } else { slope };
+                }
+            });
+        });
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let case = |name: &str, extents: &[usize]| Case {
+            name: name.into(),
+            op: Box::new(Silu),
+            inputs: vec![CaseInput::normal(extents)],
+            terms: 1,
+        };
+        vec![case("one value", &[1]), case("odd", &[2, 3, 5, 7])]
+    }
+}
