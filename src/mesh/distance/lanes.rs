@@ -26,6 +26,11 @@ fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
 }
 
 #[inline(always)]
+fn cross(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
+    [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+}
+
+#[inline(always)]
 fn minus(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
     [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
 }
@@ -63,7 +68,7 @@ pub fn to_triangles(p: [f32; 3], corners: &[Lanes3; 3]) -> Lanes {
         let (ap, bc) = (minus(p, a), minus(ac, ab));
         let bp = minus(ap, ab);
         let (along_ab, along_ac) = (dot(ab, ap), dot(ac, ap));
-        let (ab2, ab_ac, ac2) = (dot(ab, ab), dot(ab, ac), dot(ac, ac));
+        let (ab2, ac2) = (dot(ab, ab), dot(ac, ac));
 
         let to_edge = |from: [f32; 3], edge: [f32; 3], along: f32, length2: f32| {
             let t = smaller(larger(along / larger(length2, f32::MIN_POSITIVE), 0.0), 1.0);
@@ -75,9 +80,11 @@ pub fn to_triangles(p: [f32; 3], corners: &[Lanes3; 3]) -> Lanes {
             smaller(to_edge(ap, ac, along_ac, ac2), to_edge(bp, bc, dot(bc, bp), dot(bc, bc))),
         );
 
-        let v = ac2 * along_ab - ab_ac * along_ac;
-        let w = ab2 * along_ac - ab_ac * along_ab;
-        let det = ab2 * ac2 - ab_ac * ab_ac;
+        // Barycentric coordinates by cross products: from dot products their rounding grows with the
+        // square of a needle's aspect, which moves the foot by as much as 0.3 % of its length.
+        let normal = cross(ab, ac);
+        let (v, w) = (dot(cross(ap, ac), normal), dot(cross(ab, ap), normal));
+        let det = dot(normal, normal);
         let scale = 1.0 / larger(det, f32::MIN_POSITIVE);
         let (s, t) = (v * scale, w * scale);
         let d = [ap[0] - ab[0] * s - ac[0] * t, ap[1] - ab[1] * s - ac[1] * t, ap[2] - ab[2] * s - ac[2] * t];

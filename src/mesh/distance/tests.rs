@@ -122,6 +122,30 @@ fn distances_agree_with_brute_force() {
     }
 }
 
+/// The cap of a cut neck is such a fan.
+#[test]
+fn needles_are_measured_like_other_triangles() {
+    let rim = 1000;
+    let on_rim = |i: u32| {
+        let angle = f64::from(i) / f64::from(rim) * std::f64::consts::TAU;
+        [(0.8 * angle.cos()) as f32, (0.1 * angle.cos()) as f32 - 0.2, (0.8 * angle.sin()) as f32]
+    };
+    let mut positions: Vec<[f32; 3]> = (0..rim).map(on_rim).collect();
+    positions.push([0.0, -0.2, 0.0]);
+    let triangles = (0..rim).map(|i| [rim, (i + 1) % rim, i]).collect();
+    let mesh = Mesh { positions, normals: None, triangles };
+    let triangles = corners(&mesh);
+    let mut points = points(1000, 0.7);
+    points.iter_mut().for_each(|p| p[1] = 0.125 * p[0] - 0.2 + 0.01 * p[1]);
+    let found = MeshDistance::new(&mesh).unwrap().distances(&points);
+    for (p, found) in points.iter().zip(found) {
+        let p = DVec3::from_array(p.map(f64::from));
+        let expected = triangles.iter().map(|t| to_triangle(p, *t)).fold(f64::INFINITY, f64::min);
+        // As above, times the square root of the aspect of 160.
+        assert!((f64::from(found) - expected).abs() < 1e-6 * 13.0, "{p}: {found} {expected}");
+    }
+}
+
 #[test]
 fn one_point_and_many_agree() {
     let mesh = soup(500, 0.1, 3);
