@@ -6,6 +6,7 @@ mod add;
 mod add_embedding;
 mod conv2d;
 mod conv_transpose2d;
+mod field_loss;
 mod group_norm;
 mod identity;
 mod mse;
@@ -17,6 +18,7 @@ pub use add::Add;
 pub use add_embedding::AddEmbedding;
 pub use conv_transpose2d::ConvTranspose2d;
 pub use conv2d::Conv2d;
+pub use field_loss::FieldLoss;
 pub use group_norm::GroupNorm;
 pub use identity::Identity;
 pub use mse::Mse;
@@ -41,6 +43,7 @@ pub static OPS: &[&dyn Op] = &[
     &ConvTranspose2d { stride: 1, padding: 0 },
     &GroupNorm { groups: 1, silu: false },
     &Silu,
+    &FieldLoss { tau: crate::hexplane::field::TAU },
 ];
 
 /// One differentiable function of arrays. No method has a default: a missing half does not compile.
