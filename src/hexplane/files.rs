@@ -127,7 +127,7 @@ fn safetensors_header(planes: &Planes, precision: Precision) -> io::Result<Vec<u
         },
     });
     let mut text = header.to_string();
-    while text.len() % 8 != 0 {
+    while !text.len().is_multiple_of(8) {
         text.push(' ');
     }
     let mut out = (text.len() as u64).to_le_bytes().to_vec();
@@ -270,6 +270,14 @@ fn read_npy(place: &str, bytes: &[u8]) -> Result<Planes> {
     if length > MAX_NPY_HEADER {
         let problem = format!("a header of {length} bytes, planes have one of at most {MAX_NPY_HEADER}");
         return Err(Error::new(format!("{place}: byte 8"), problem, whole));
+    }
+    // A product of numbers with 18 decimal digits together stays below 2^64; the parser does not check.
+    let text = &bytes[..bytes.len().min(MAX_NPY_HEADER)];
+    let text = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let hexadecimal = text.windows(2).any(|pair| pair.eq_ignore_ascii_case(b"0x"));
+    if hexadecimal || text.iter().filter(|byte| byte.is_ascii_digit()).count() > 18 {
+        let problem = format!("expected a shape of at most 6 x 4 x {MAX_SIZE} x {MAX_SIZE}");
+        return Err(Error::new(format!("{place}: header"), problem, whole));
     }
     let file =
         npyz::NpyFile::new(bytes).map_err(|error| Error::new(format!("{place}: header"), error, whole))?;
