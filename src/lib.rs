@@ -3,16 +3,23 @@
 //! Reading order: [`error`], [`shape`], [`rng`] stand alone; [`mesh`] and [`hexplane`] are the
 //! geometry; [`cpu`] holds the cores that [`ops`] are made of.
 
+pub mod bench;
 pub mod check;
+pub mod cli;
 pub mod cpu;
+pub mod cuda;
+pub mod device;
 pub mod error;
 pub mod files;
 pub mod hexplane;
 pub mod mesh;
+pub mod model;
+pub mod nn;
 pub mod ops;
 pub mod report;
 pub mod rng;
 pub mod shape;
 pub mod tape;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -1,1 +1,13 @@
-fn main() {}
+//! Parse, run, exit code: nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match hexcuda::cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hexcuda: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

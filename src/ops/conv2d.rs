@@ -118,6 +118,12 @@ impl Op for Conv2d {
         }
     }
 
+    fn operations(&self, inputs: &[Shape]) -> f64 {
+        // Each output value takes a multiplication and an addition a tap and channel.
+        let taps: usize = inputs[1].extents()[..3].iter().product();
+        self.shape(inputs).map_or(0.0, |output| 2.0 * taps as f64 * output.len() as f64)
+    }
+
     fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
         let [x, w, bias] = inputs else { return Vec::new() };
         let ([batch, height, width, channels], [kh, kw, _, out]) =

@@ -89,6 +89,12 @@ impl Op for ConvTranspose2d {
         }
     }
 
+    fn operations(&self, inputs: &[Shape]) -> f64 {
+        // Each input value meets every tap and output channel.
+        let taps: usize = inputs[1].extents()[..3].iter().product();
+        2.0 * taps as f64 * inputs[0].len() as f64
+    }
+
     fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
         let [x, w, bias] = inputs else { return Vec::new() };
         let ([batch, height, width, channels], [kh, kw, out, _]) =

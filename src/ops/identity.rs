@@ -31,6 +31,10 @@ impl Op for Identity {
         Memory::default()
     }
 
+    fn operations(&self, _inputs: &[Shape]) -> f64 {
+        0.0
+    }
+
     fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
         inputs[0].values.clone()
     }

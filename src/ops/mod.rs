@@ -60,6 +60,10 @@ pub trait Op: Debug + Send + Sync {
     /// Memory beside inputs and output, and what backward reads: the planner's facts.
     fn memory(&self, inputs: &[Shape]) -> Memory;
 
+    /// Floating-point operations of forward where they bound it, 0 where memory does; backward
+    /// takes twice as many.
+    fn operations(&self, inputs: &[Shape]) -> f64;
+
     /// The definition in plain f64 loops; never optimised.
     fn oracle(&self, inputs: &[Oracle]) -> Vec<f64>;
 

@@ -48,6 +48,10 @@ impl Op for Mse {
         }
     }
 
+    fn operations(&self, _inputs: &[Shape]) -> f64 {
+        0.0
+    }
+
     fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
         let (x, target, weight) = (&inputs[0].values, &inputs[1].values, &inputs[2].values);
         let sum: f64 = (0..x.len()).map(|i| weight[i % weight.len()] * (x[i] - target[i]).powi(2)).sum();

@@ -34,6 +34,10 @@ impl Op for WeightedSum {
         Memory::default()
     }
 
+    fn operations(&self, _inputs: &[Shape]) -> f64 {
+        0.0
+    }
+
     fn oracle(&self, inputs: &[Oracle]) -> Vec<f64> {
         vec![inputs.iter().zip(&self.weights).map(|(x, &w)| f64::from(w) * x.values[0]).sum()]
     }

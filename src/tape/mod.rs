@@ -57,22 +57,20 @@ impl Tape {
 
     /// Runs every node in the order of recording.
     pub fn forward(&mut self, parameters: &[f32]) {
-        for (index, node) in self.graph.nodes.iter().enumerate() {
-            let place = &self.plan.nodes[index];
-            let inputs = Inputs::new(&self.graph, &self.plan, node, |_| true);
-            let writes = [
-                self.plan.values[node.output.0].clone(),
-                place.saved.clone(),
-                place.forward_workspace.clone(),
-            ];
-            let (reads, mut writes) = self.arena.borrow(&inputs.ranges, &writes);
-            let tensors = inputs.tensors(&reads, parameters);
-            let (Some(workspace), Some(saved), Some(output)) = (writes.pop(), writes.pop(), writes.pop())
-            else {
-                unreachable!("three pieces were asked for");
-            };
-            node.op.forward_cpu(Forward { inputs: &tensors, output, saved, workspace });
-        }
+        (0..self.graph.nodes.len()).for_each(|index| self.forward_node(index, parameters));
+    }
+
+    fn forward_node(&mut self, index: usize, parameters: &[f32]) {
+        let (node, place) = (&self.graph.nodes[index], &self.plan.nodes[index]);
+        let inputs = Inputs::new(&self.graph, &self.plan, node, |_| true);
+        let writes =
+            [self.plan.values[node.output.0].clone(), place.saved.clone(), place.forward_workspace.clone()];
+        let (reads, mut writes) = self.arena.borrow(&inputs.ranges, &writes);
+        let tensors = inputs.tensors(&reads, parameters);
+        let (Some(workspace), Some(saved), Some(output)) = (writes.pop(), writes.pop(), writes.pop()) else {
+            unreachable!("three pieces were asked for");
+        };
+        node.op.forward_cpu(Forward { inputs: &tensors, output, saved, workspace });
     }
 
     /// Runs the nodes that the loss depends on in reverse. Every parameter of the graph has its
@@ -131,6 +129,47 @@ impl Tape {
                 self.arena.borrow(std::slice::from_ref(from), std::slice::from_ref(into));
             writes[0].par_iter_mut().zip(reads[0]).for_each(|(sum, x)| *sum += x);
         }
+    }
+}
+
+/// Name and shapes of an op, its (least, median, most) milliseconds forward and backward, and the
+/// floating-point operations of forward (0 where memory bounds it).
+pub type OpTimes = (String, [Option<(f64, f64, f64)>; 2], f64);
+
+impl Tape {
+    /// Times every node over `runs` replays, after one that is not counted.
+    pub fn time_ops(&mut self, parameters: &[f32], gradients: &mut Arena, runs: usize) -> Vec<OpTimes> {
+        let count = self.graph.nodes.len();
+        let mut times = vec![[Vec::new(), Vec::new()]; count];
+        for run in 0..=runs {
+            for index in 0..2 * count {
+                let (node, direction) = if index < count { (index, 0) } else { (2 * count - 1 - index, 1) };
+                if index == count
+                    && let Some(seed) = self.plan.loss_gradient.clone()
+                {
+                    self.arena.as_mut_slice()[seed].fill(1.0);
+                }
+                let start = std::time::Instant::now();
+                match direction {
+                    0 => self.forward_node(node, parameters),
+                    _ => self.backward_node(node, parameters, gradients),
+                }
+                if run > 0 {
+                    times[node][direction].push(1e3 * start.elapsed().as_secs_f64());
+                }
+            }
+        }
+        let row = |(node, times): (&Node, [Vec<f64>; 2])| {
+            let shapes: Vec<crate::shape::Shape> = node.inputs.iter().map(|&x| self.graph.shape(x)).collect();
+            let differentiable = self.plan.gradients[node.output.0].is_some();
+            let [forward, backward] = times.map(|mut times| {
+                times.sort_by(f64::total_cmp);
+                (!times.is_empty()).then(|| (times[0], times[times.len() / 2], times[times.len() - 1]))
+            });
+            let name = format!("{} {:?}", node.op.name(), &shapes[..shapes.len().min(2)]);
+            (name, [forward, backward.filter(|_| differentiable)], node.op.operations(&shapes))
+        };
+        self.graph.nodes.iter().zip(times).map(row).collect()
     }
 }
 

@@ -55,6 +55,10 @@ impl ParameterLayout {
         found.unwrap_or_else(|| panic!("no parameter is named {name}"))
     }
 
+    pub fn contains(&self, name: &str) -> bool {
+        self.parameters.iter().any(|parameter| parameter.name == name)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
         self.parameters.iter()
     }

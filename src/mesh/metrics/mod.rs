@@ -15,7 +15,7 @@
 //!
 //! Inside is as in [`super::distance`].
 
-mod sampling;
+pub mod sampling;
 mod volume;
 
 use rayon::prelude::*;

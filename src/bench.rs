@@ -1,0 +1,136 @@
+//! Measurements of the parts of the program, for `hexcuda bench`.
+
+use crate::cpu::arena::Arena;
+use crate::error::Result;
+use crate::hexplane::Representation;
+use crate::hexplane::field::{self, Field};
+use crate::hexplane::rasterize::{Normals, rasterize};
+use crate::mesh::distance::MeshDistance;
+use crate::mesh::marching_cubes::{DenseVolume, Volume, marching_cubes};
+use crate::mesh::{Mesh, Similarity};
+use crate::nn::Adam;
+use crate::rng::Rng;
+use crate::train::{Settings, Trainer};
+use serde::Serialize;
+use std::time::Instant;
+
+/// Times of one thing, in milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measurement {
+    pub name: String,
+    pub least_ms: f64,
+    pub median_ms: f64,
+    pub most_ms: f64,
+    /// A rate at the median, with its unit.
+    pub rate: Option<(f64, &'static str)>,
+}
+
+/// Times `work` after one run that is not counted.
+fn measure(
+    name: impl Into<String>,
+    runs: usize,
+    mut work: impl FnMut() -> Result<()>,
+) -> Result<Measurement> {
+    work()?;
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        let start = Instant::now();
+        work()?;
+        times.push(1e3 * start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    let (least, most) = (times[0], times[times.len() - 1]);
+    Ok(Measurement {
+        name: name.into(),
+        least_ms: least,
+        median_ms: times[times.len() / 2],
+        most_ms: most,
+        rate: None,
+    })
+}
+
+impl Measurement {
+    /// `amount` a run in units of `unit` a second.
+    fn at_rate(mut self, amount: f64, unit: &'static str) -> Self {
+        self.rate = Some((amount / (1e-3 * self.median_ms), unit));
+        self
+    }
+}
+
+/// Rasterisation, field, marching cubes and distances of a normalised mesh.
+pub fn geometry(mesh: &Mesh, transform: &Similarity, runs: usize) -> Result<Vec<Measurement>> {
+    let draw = || rasterize(mesh, transform, 512, Representation::Continuous, Normals::Interpolated);
+    let planes = draw()?;
+    let mut rows = Vec::new();
+    let name = format!("six planes of 512x512, {} triangles", mesh.triangles.len());
+    rows.push(measure(name, runs, || draw().map(drop))?.at_rate(6.0 * 512.0 * 512.0 / 1e6, "Mpixel/s"));
+    let field = Field::new(&planes, &field::Settings::default())?;
+    for grid in [128, 256, 512] {
+        let name = format!("planes 512 to mesh, grid {grid}");
+        rows.push(measure(name, runs, || {
+            let field = Field::new(&planes, &field::Settings::default())?;
+            marching_cubes(&field.on_grid(grid)?, 0.0).map(drop)
+        })?);
+    }
+    let dense = dense(&field, 256)?;
+    rows.push(measure("marching cubes of a dense 256^3 volume", runs, || {
+        marching_cubes(&dense, 0.0).map(drop)
+    })?);
+    let mut rng = Rng::new(0, 0);
+    let points: Vec<[f32; 3]> =
+        (0..1_000_000).map(|_| std::array::from_fn(|_| rng.range(-1.0, 1.0))).collect();
+    rows.push(measure("distance structure", runs, || MeshDistance::new(mesh).map(drop))?);
+    let distance = MeshDistance::new(mesh)?;
+    for count in [2048, points.len()] {
+        let name = format!("signed distances of {count} points in the cube");
+        let work = || {
+            std::hint::black_box(distance.signed_distances(&points[..count]));
+            Ok(())
+        };
+        rows.push(measure(name, runs, work)?.at_rate(count as f64 / 1e6, "Mpoint/s"));
+    }
+    Ok(rows)
+}
+
+/// The same volume with all its samples in memory.
+fn dense(field: &Field, grid: usize) -> Result<DenseVolume> {
+    let volume = field.on_grid(grid)?;
+    let [nx, ny, nz] = volume.dims();
+    let mut values = vec![0.0; nx * ny * nz];
+    for (row, out) in values.chunks_exact_mut(nx).enumerate() {
+        volume.row(row % ny, row / ny, 0, out);
+    }
+    DenseVolume::new(volume.dims(), volume.origin(), volume.spacing(), values)
+}
+
+/// Each op of one training step, forward and backward, and the optimiser.
+pub fn network(settings: &Settings, runs: usize) -> Result<Vec<Measurement>> {
+    let mut settings = settings.clone();
+    settings.training.batch = 1;
+    let mut trainer = Trainer::new(&settings, 1, None)?;
+    let mut rows = Vec::new();
+    for (name, [forward, backward], operations) in trainer.time_ops(runs) {
+        for (direction, times, factor) in [("forward", forward, 1.0), ("backward", backward, 2.0)] {
+            let Some((least, median, most)) = times else { continue };
+            let row = Measurement {
+                name: format!("{name} {direction}"),
+                least_ms: least,
+                median_ms: median,
+                most_ms: most,
+                rate: None,
+            };
+            rows.push(if operations > 0.0 { row.at_rate(factor * operations / 1e9, "GFLOP/s") } else { row });
+        }
+    }
+    let len = trainer.model.layout.len();
+    let (mut parameters, gradients) = (Arena::zeros(len), Arena::zeros(len));
+    let mut adam = Adam::new(settings.optimiser, len);
+    let name = format!("adam, {} parameters", trainer.model.parameter_count());
+    let update = || {
+        adam.update(parameters.as_mut_slice(), gradients.as_slice(), 1.0);
+        Ok(())
+    };
+    // The norm reads the gradients once, the update reads 4 arrays and writes 3.
+    rows.push(measure(name, runs, update)?.at_rate(8.0 * 4.0 * len as f64 / 1e9, "GB/s"));
+    Ok(rows)
+}

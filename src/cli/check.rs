@@ -1,0 +1,47 @@
+//! `hexcuda check`: the uniform check of every op.
+
+use crate::check::check;
+use crate::device::DeviceChoice;
+use crate::error::{Error, Result};
+use crate::ops::OPS;
+
+/// Check every op: values against an f64 oracle, gradients against differences, determinism
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    /// Print nothing but failures
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let device = args.device.select()?;
+    let mut failures = 0;
+    if !args.quiet {
+        println!("{:<18}{:<34}{:>10}{:>10}{:>10}", "op", "case", "forward", "gradient", "allowed");
+    }
+    for outcome in OPS.iter().flat_map(|op| check(*op)) {
+        failures += usize::from(!outcome.failures.is_empty());
+        if !args.quiet || !outcome.failures.is_empty() {
+            let (op, case) = (outcome.op, &outcome.case);
+            let (forward, gradient) = (outcome.forward_error, outcome.gradient_error);
+            let words = outcome.failures.join("; ");
+            println!(
+                "{op:<18}{case:<34}{forward:>10.1e}{gradient:>10.1e}{:>10.1e}  {words}",
+                outcome.tolerance
+            );
+        }
+    }
+    if failures > 0 {
+        return Err(Error::new(
+            "check",
+            format!("{failures} cases fail on {device}"),
+            "report them with this table",
+        ));
+    }
+    if !args.quiet {
+        println!("all {} ops pass on {device}; errors are relative L2", OPS.len());
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! `hexcuda compare`: how well one mesh reproduces another.
+
+use crate::error::{Error, Result};
+use crate::mesh::io;
+use crate::mesh::metrics::{Metrics, Settings, compare};
+use crate::mesh::normalise::{Up, normalise};
+use std::path::PathBuf;
+
+/// Measure how well mesh B reproduces mesh A, in the normalised frame of A
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The reference
+    a: PathBuf,
+    b: PathBuf,
+    /// Area-uniform samples of each mesh
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    samples: u32,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let (a, transform) = normalise(&io::read(&args.a)?, Up::default())?;
+    let b = io::read(&args.b)?.transformed(|p| transform.apply(p), |n| transform.turn(n));
+    let settings = Settings { samples: args.samples as usize, seed: args.seed, ..Settings::default() };
+    let metrics = compare(&a, &b, &settings)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&metrics);
+        println!("{}", text.map_err(|error| Error::new("compare", error, "report this"))?);
+    } else {
+        print(&metrics);
+    }
+    Ok(())
+}
+
+fn print(metrics: &Metrics) {
+    let number = |value: Option<f64>| value.map_or("n/a".to_string(), |value| format!("{value:.6}"));
+    for score in &metrics.scores {
+        println!(
+            "F-score at {:<6}     {:.4}  (precision {:.4}, recall {:.4})",
+            score.threshold, score.f_score, score.precision, score.recall
+        );
+    }
+    println!("Chamfer L1           {}", number(metrics.chamfer_l1));
+    println!("Chamfer L2 (squared) {}", number(metrics.chamfer_l2));
+    println!("Hausdorff 95 %       {}", number(metrics.hausdorff_95));
+    println!("normal consistency   {}", number(metrics.normal_consistency));
+    println!("volume IoU           {}", number(metrics.volume_iou));
+    println!("near-surface         {:.6}", metrics.near_surface_accuracy);
+    for (name, health) in [("A", &metrics.reference_health), ("B", &metrics.health)] {
+        println!(
+            "{name}: {} vertices, {} faces, {} components, {} boundary and {} non-manifold edges, {}",
+            health.vertices,
+            health.faces,
+            health.components,
+            health.boundary_edges,
+            health.non_manifold_edges,
+            if health.watertight { "watertight" } else { "not watertight" }
+        );
+    }
+    println!(
+        "{} samples a mesh, seed {}; lengths in the normalised frame of A",
+        metrics.samples, metrics.seed
+    );
+}

@@ -1,0 +1,86 @@
+//! `hexcuda encode` and `hexcuda decode`: a mesh to a latent file and back, with a trained run.
+
+use super::inputs::stem;
+use crate::error::{Error, Result};
+use crate::hexplane::files;
+use crate::mesh::io;
+use crate::mesh::normalise::denormalise;
+use crate::model::hexz::{Latent, model_hash};
+use crate::train::{Decoder, Encoder, Prepare, load_model, mesh_of_planes};
+use std::path::PathBuf;
+
+/// Encode a mesh to a latent file
+#[derive(Debug, clap::Args)]
+pub struct EncodeArgs {
+    /// The run folder with the trained network
+    #[arg(long)]
+    run: PathBuf,
+    mesh: PathBuf,
+    /// A .hexz file
+    #[arg(short, long)]
+    out: PathBuf,
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Decode a latent file to a mesh
+#[derive(Debug, clap::Args)]
+pub struct DecodeArgs {
+    /// The run folder with the network that made the file
+    #[arg(long)]
+    run: PathBuf,
+    /// A .hexz file
+    latent: PathBuf,
+    /// .obj, .ply, .stl, .glb or .gltf
+    #[arg(short, long)]
+    out: PathBuf,
+    /// Keep the decoded planes too
+    #[arg(long, value_name = "FILE")]
+    planes: Option<PathBuf>,
+}
+
+pub fn encode(args: EncodeArgs) -> Result<()> {
+    let (mut model, settings) = load_model(&args.run)?;
+    let mesh = io::read(&args.mesh)?;
+    let (_, transform, planes) = Prepare { settings: &settings }.planes(&mesh)?;
+    let values = Encoder::new(&mut model)?.encode(&model, &planes);
+    let a = &model.architecture;
+    let latent = Latent {
+        shape: [crate::model::VIEWS, a.latent_size(), a.latent_size(), a.latent_channels],
+        transform,
+        model: model_hash(&model),
+        name: stem(&args.mesh),
+        values,
+    };
+    let bytes = latent.write(&args.out)?;
+    if !args.quiet {
+        println!("{}: {} floats, {bytes} bytes", args.out.display(), latent.values.len());
+    }
+    Ok(())
+}
+
+pub fn decode(args: DecodeArgs) -> Result<()> {
+    io::Format::from_path(&args.out)?;
+    let (mut model, settings) = load_model(&args.run)?;
+    let latent = Latent::read(&args.latent)?;
+    let expected = model_hash(&model);
+    if latent.model != expected {
+        let problem = format!("it was made by model {}, this run holds {expected}", latent.model);
+        return Err(Error::new(args.latent.display(), problem, "name the run that encoded it with --run"));
+    }
+    if latent.values.len() != model.latent_shape(1).len() {
+        let problem =
+            format!("expected {} floats, found {}", model.latent_shape(1).len(), latent.values.len());
+        return Err(Error::new(args.latent.display(), problem, "encode the mesh again"));
+    }
+    let planes = Decoder::new(&mut model)?.decode(&model, &latent.values, latent.transform);
+    if let Some(path) = &args.planes {
+        files::write(path, &planes, files::Precision::F32)?;
+    }
+    let mesh = mesh_of_planes(&planes, &settings)?;
+    if mesh.triangles.is_empty() {
+        let problem = format!("its planes have no surface at {}", settings.extraction.iso);
+        return Err(Error::new(args.latent.display(), problem, "train longer or look at --planes"));
+    }
+    io::write(&args.out, &denormalise(&mesh, &latent.transform))
+}

@@ -1,0 +1,57 @@
+//! The command line: one file per subcommand.
+
+mod bench;
+mod check;
+mod compare;
+mod devices;
+mod extract;
+mod head;
+mod inputs;
+mod latent;
+mod rasterize;
+mod report;
+mod train;
+
+use crate::error::Result;
+use clap::{Parser, Subcommand};
+
+/// 3-D meshes to compact latents and back, through six orthographic planes
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::Args),
+    Rasterize(rasterize::Args),
+    Extract(extract::Args),
+    Encode(latent::EncodeArgs),
+    Decode(latent::DecodeArgs),
+    Compare(compare::Args),
+    Head(head::Args),
+    Report(report::Args),
+    Bench(bench::Args),
+    Check(check::Args),
+    Devices(devices::Args),
+}
+
+/// Parses the arguments of the process and does what they say. Wrong usage ends the process with
+/// exit code 2, as clap does.
+pub fn run() -> Result<()> {
+    match Cli::parse().command {
+        Command::Train(args) => train::run(args),
+        Command::Rasterize(args) => rasterize::run(args),
+        Command::Extract(args) => extract::run(args),
+        Command::Encode(args) => latent::encode(args),
+        Command::Decode(args) => latent::decode(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Head(args) => head::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Devices(args) => devices::run(args),
+    }
+}

@@ -1,0 +1,37 @@
+//! `hexcuda rasterize`: a mesh to its six planes.
+
+use crate::error::Result;
+use crate::hexplane::rasterize::{Normals, rasterize};
+use crate::hexplane::{Representation, files};
+use crate::mesh::io;
+use crate::mesh::normalise::{Up, normalise};
+use std::path::PathBuf;
+
+/// Render the six planes of a mesh
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    mesh: PathBuf,
+    /// .safetensors, .npy or .png
+    #[arg(short, long)]
+    out: PathBuf,
+    /// Pixels along an edge
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    size: u32,
+    #[arg(long, default_value = "continuous")]
+    representation: Representation,
+    #[arg(long, default_value = "interpolated")]
+    normals: Normals,
+    /// The axis of the mesh that points up
+    #[arg(long, default_value_t, allow_hyphen_values = true)]
+    up: Up,
+    /// Store half floats (safetensors)
+    #[arg(long)]
+    fp16: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let (mesh, transform) = normalise(&io::read(&args.mesh)?, args.up)?;
+    let planes = rasterize(&mesh, &transform, args.size as usize, args.representation, args.normals)?;
+    let precision = if args.fp16 { files::Precision::F16 } else { files::Precision::F32 };
+    files::write(&args.out, &planes, precision)
+}

@@ -1,0 +1,161 @@
+//! `hexcuda train`: meshes in, a trained autoencoder and its reconstructions out.
+
+use super::inputs;
+use crate::device::DeviceChoice;
+use crate::error::{Error, Result};
+use crate::mesh::normalise::Up;
+use crate::nn::Schedule;
+use crate::train::{self, Checkpoint, Initialisation, Options, Preset, Settings, Trainer};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+static INTERRUPT: AtomicBool = AtomicBool::new(false);
+
+/// Train on meshes: planes, network, decoded mesh, metrics, report
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Mesh files or folders of them (OBJ, PLY, STL, GLB, glTF); none: the built-in sample head
+    inputs: Vec<PathBuf>,
+    /// Run folder [default: runs/NAME-PRESET]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    #[arg(long)]
+    preset: Option<Preset>,
+    /// Settings in TOML; the command line wins over them
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Go on from the checkpoint in the run folder, to the same bits as without the stop
+    #[arg(long)]
+    resume: bool,
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Stop after this long, for example 90s, 5m or 1h
+    #[arg(long, value_parser = duration)]
+    time: Option<Duration>,
+    /// Seed of every random draw, and of the built-in head
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Meshes a step
+    #[arg(long)]
+    batch: Option<usize>,
+    /// How the weights start
+    #[arg(long)]
+    init: Option<Initialisation>,
+    #[arg(long)]
+    learning_rate: Option<f64>,
+    #[arg(long)]
+    schedule: Option<Schedule>,
+    /// Weight of the SDF loss; 0 leaves it out
+    #[arg(long)]
+    sdf_weight: Option<f32>,
+    /// Weight of the depth channel in the squared error
+    #[arg(long)]
+    depth_weight: Option<f32>,
+    /// The axis of the input that points up
+    #[arg(long, allow_hyphen_values = true)]
+    up: Option<Up>,
+    /// Print the memory plan of a step and stop
+    #[arg(long)]
+    plan: bool,
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let device = args.device.select()?;
+    let settings = settings(&args)?;
+    if args.plan {
+        return print_plan(&settings);
+    }
+    let meshes = inputs::meshes(&args.inputs, settings.seed)?;
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => default_folder(&meshes[0].0, settings.preset, args.resume),
+    };
+    // A second Ctrl-C while the checkpoint is written changes nothing.
+    ctrlc::set_handler(|| INTERRUPT.store(true, Ordering::SeqCst))
+        .map_err(|error| Error::new("Ctrl-C", error, "run hexcuda in another shell"))?;
+    if !args.quiet {
+        eprintln!(
+            "{} mesh(es), preset {:?} on {device}, into {}",
+            meshes.len(),
+            settings.preset,
+            out.display()
+        );
+    }
+    let options = Options {
+        out,
+        resume: args.resume,
+        time: args.time,
+        quiet: args.quiet,
+        device: device.to_string(),
+        interrupt: &INTERRUPT,
+    };
+    train::train(&settings, &meshes, &options)
+}
+
+/// Preset, then file, then command line; a resumed run starts from its own settings.
+fn settings(args: &Args) -> Result<Settings> {
+    let resumed = args.out.as_ref().filter(|_| args.resume).map(|out| out.join("checkpoint.safetensors"));
+    let mut settings = match (&resumed, &args.config, args.preset) {
+        (Some(path), None, None) => Checkpoint::read(path)?.settings,
+        (_, config, preset) => Settings::load(preset, config.as_deref())?,
+    };
+    let training = &mut settings.training;
+    set(&mut training.steps, args.steps);
+    set(&mut training.batch, args.batch);
+    set(&mut training.initialisation, args.init);
+    set(&mut training.schedule, args.schedule);
+    set(&mut training.sdf_weight, args.sdf_weight);
+    set(&mut training.depth_weight, args.depth_weight);
+    set(&mut settings.optimiser.learning_rate, args.learning_rate);
+    set(&mut settings.seed, args.seed);
+    set(&mut settings.up, args.up);
+    settings.validate()?;
+    Ok(settings)
+}
+
+fn set<T: Copy>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
+    }
+}
+
+/// `runs/NAME-PRESET`, numbered where that holds a run already.
+fn default_folder(name: &str, preset: Preset, resume: bool) -> PathBuf {
+    let base = format!("{name}-{preset:?}").to_lowercase();
+    let free = |path: &Path| resume || !path.join("checkpoint.safetensors").exists();
+    let numbered = (2..).map(|n| format!("{base}-{n}"));
+    let mut names = std::iter::once(base.clone()).chain(numbered).map(|name| Path::new("runs").join(name));
+    names.find(|path| free(path)).unwrap_or_else(|| Path::new("runs").join(base))
+}
+
+fn print_plan(settings: &Settings) -> Result<()> {
+    let trainer = Trainer::new(settings, settings.training.batch, None)?;
+    let mib = |floats: usize| floats as f64 * 4.0 / f64::from(1 << 20);
+    let parameters = trainer.model.parameter_count();
+    println!("one step of {} mesh(es), preset {:?}", settings.training.batch, settings.preset);
+    println!("{:<12} {parameters:>13} {:>10.1} MiB", "parameters", mib(parameters));
+    println!("{:<12} {:>24.1} MiB", "gradients", mib(parameters));
+    println!("{:<12} {:>24.1} MiB", "adam", mib(2 * parameters));
+    println!("{}", trainer.plan());
+    Ok(())
+}
+
+/// A number with s, m or h behind it.
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let split = text.len() - text.chars().last().map_or(0, char::len_utf8);
+    let (number, unit) = text.split_at(split);
+    let factor = match unit {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("expected a number and s, m or h, for example 5m".to_string()),
+    };
+    let seconds = number.parse::<f64>().ok().map(|number| number * factor);
+    let valid = seconds.filter(|&seconds| seconds > 0.0 && seconds < 1e9);
+    valid.map(Duration::from_secs_f64).ok_or_else(|| format!("{text} is not a duration, for example 5m"))
+}

@@ -1,0 +1,62 @@
+//! The numbers that fix the shape of the network.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Sizes of the autoencoder. The encoder's stem is a patch convolution of `stem` pixels to the
+/// first width; each further width lies at half the resolution of the one before; the last one at
+/// `patch` = stem * 2^(widths - 1) pixels a site, where the latent is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Architecture {
+    /// Pixels along an edge of a plane.
+    pub planes: usize,
+    /// Values a pixel: 4 for continuous planes, 1 for binary ones.
+    pub channels: usize,
+    /// Pixels along an edge of the patch that one latent site stands for.
+    pub patch: usize,
+    /// Floats a latent site.
+    pub latent_channels: usize,
+    pub stem: usize,
+    pub widths: Vec<usize>,
+    /// Residual blocks at each width, on the way down and on the way up.
+    pub encoder_blocks: Vec<usize>,
+    pub decoder_blocks: Vec<usize>,
+    /// A linear path (patch convolution in, patch transposed convolution out) beside the network.
+    pub linear_path: bool,
+    /// Learned per-view arrays at the latent's resolution.
+    pub embedding: bool,
+    /// The views of a mesh see each other's mean at the latent's resolution.
+    pub exchange: bool,
+}
+
+impl Architecture {
+    /// Sites along an edge of the latent.
+    pub fn latent_size(&self) -> usize {
+        self.planes / self.patch
+    }
+
+    /// Floats of the latent of one mesh, `[6, s, s, latent_channels]`.
+    pub fn latent_floats(&self) -> usize {
+        super::VIEWS * self.latent_size().pow(2) * self.latent_channels
+    }
+
+    /// Whether the numbers fit each other.
+    pub fn validate(&self) -> Result<()> {
+        let levels = self.widths.len();
+        let problem = if levels == 0 || levels > 10 {
+            format!("widths has {levels} entries, expected 1 to 10")
+        } else if self.encoder_blocks.len() != levels || self.decoder_blocks.len() != levels {
+            format!("encoder_blocks and decoder_blocks must have {levels} entries like widths")
+        } else if self.stem == 0 || self.patch != self.stem << (levels - 1) {
+            format!("patch is {}, expected stem * 2^(widths - 1) = {}", self.patch, self.stem << (levels - 1))
+        } else if self.planes == 0 || !self.planes.is_multiple_of(self.patch) {
+            format!("planes is {}, expected a multiple of the patch, {}", self.planes, self.patch)
+        } else if self.latent_channels == 0 || self.widths.contains(&0) {
+            "latent_channels and widths must be positive".to_string()
+        } else {
+            return Ok(());
+        };
+        Err(Error::usage("architecture", problem, "correct the settings of the network"))
+    }
+}

@@ -1,0 +1,131 @@
+//! The network: encoder and decoder over single views with shared weights, views as the batch.
+
+use super::{Architecture, LinearCode, VIEWS};
+use crate::cpu::arena::Arena;
+use crate::error::Result;
+use crate::nn::{Builder, initialise};
+use crate::ops::Add;
+use crate::shape::Shape;
+use crate::tape::{Graph, ParameterLayout, Value};
+
+/// Architecture, names and values of all parameters.
+pub struct Autoencoder {
+    pub architecture: Architecture,
+    pub layout: ParameterLayout,
+    pub parameters: Arena,
+}
+
+/// The recorded values of one pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Halves {
+    /// Planes in, `[6B, N, N, channels]`.
+    pub planes: Value,
+    /// `[6B, s, s, latent_channels]`.
+    pub latent: Value,
+    /// Planes out, of the shape of `planes`.
+    pub decoded: Value,
+}
+
+impl Autoencoder {
+    /// A network with random weights drawn from `seed`; with a linear code, its linear path starts
+    /// as that code and everything else adds nothing at first.
+    pub fn new(architecture: Architecture, seed: u64, code: Option<&LinearCode>) -> Result<Self> {
+        architecture.validate()?;
+        let mut model =
+            Self { architecture, layout: ParameterLayout::default(), parameters: Arena::zeros(0) };
+        model.record(&mut Graph::default(), 1)?;
+        model.parameters = Arena::zeros(model.layout.len());
+        initialise(&model.layout, seed, model.parameters.as_mut_slice());
+        if let Some(code) = code.filter(|_| model.architecture.linear_path) {
+            model.set("encoder.linear.weight", &code.encoder_weight);
+            model.set("encoder.linear.bias", &code.encoder_bias);
+            model.set("decoder.linear.weight", &code.decoder_weight);
+            model.set("decoder.linear.bias", &code.decoder_bias);
+        }
+        Ok(model)
+    }
+
+    /// Overwrites one parameter, in the layout of the program.
+    pub fn set(&mut self, name: &str, values: &[f32]) {
+        let range = self.layout.get(name).range.clone();
+        self.parameters.as_mut_slice()[range].copy_from_slice(values);
+    }
+
+    /// Learned values.
+    pub fn parameter_count(&self) -> usize {
+        self.layout.count()
+    }
+
+    /// Records encoder and decoder for `meshes` meshes on `graph`.
+    pub fn record(&mut self, graph: &mut Graph, meshes: usize) -> Result<Halves> {
+        let planes = graph.input(self.planes_shape(meshes));
+        let latent = self.record_encoder(graph, planes)?;
+        let decoded = self.record_decoder(graph, latent)?;
+        Ok(Halves { planes, latent, decoded })
+    }
+
+    pub fn planes_shape(&self, meshes: usize) -> Shape {
+        let a = &self.architecture;
+        Shape::new(&[VIEWS * meshes, a.planes, a.planes, a.channels])
+    }
+
+    pub fn latent_shape(&self, meshes: usize) -> Shape {
+        let a = &self.architecture;
+        Shape::new(&[VIEWS * meshes, a.latent_size(), a.latent_size(), a.latent_channels])
+    }
+
+    pub fn record_encoder(&mut self, graph: &mut Graph, planes: Value) -> Result<Value> {
+        let a = self.architecture.clone();
+        let mut b = Builder { graph, layout: &mut self.layout };
+        let mut x = b.conv("encoder.stem", planes, a.stem, a.stem, a.widths[0], false)?;
+        for (level, &width) in a.widths.iter().enumerate() {
+            if level > 0 {
+                x = b.conv(&format!("encoder.{level}.down"), x, 2, 2, width, false)?;
+            }
+            if level + 1 == a.widths.len() && a.embedding {
+                x = b.embedding("encoder.embedding", x, VIEWS)?;
+            }
+            for block in 0..a.encoder_blocks[level] {
+                x = b.residual(&format!("encoder.{level}.block{block}"), x)?;
+            }
+        }
+        if a.exchange {
+            x = b.exchange("encoder.exchange", x, VIEWS)?;
+        }
+        x = b.norm("encoder.norm", x)?;
+        let latent = b.conv("encoder.out", x, 1, 1, a.latent_channels, a.linear_path)?;
+        if !a.linear_path {
+            return Ok(latent);
+        }
+        let linear = b.conv("encoder.linear", planes, a.patch, a.patch, a.latent_channels, false)?;
+        b.graph.apply(Add, &[linear, latent])
+    }
+
+    pub fn record_decoder(&mut self, graph: &mut Graph, latent: Value) -> Result<Value> {
+        let a = self.architecture.clone();
+        let mut b = Builder { graph, layout: &mut self.layout };
+        let top = a.widths.len() - 1;
+        let mut x = b.conv("decoder.in", latent, 3, 1, a.widths[top], false)?;
+        if a.embedding {
+            x = b.embedding("decoder.embedding", x, VIEWS)?;
+        }
+        if a.exchange {
+            x = b.exchange("decoder.exchange", x, VIEWS)?;
+        }
+        for level in (0..=top).rev() {
+            for block in 0..a.decoder_blocks[level] {
+                x = b.residual(&format!("decoder.{level}.block{block}"), x)?;
+            }
+            if level > 0 {
+                x = b.conv_transpose(&format!("decoder.{level}.up"), x, 2, a.widths[level - 1], false)?;
+            }
+        }
+        x = b.norm("decoder.norm", x)?;
+        let decoded = b.conv_transpose("decoder.out", x, a.stem, a.channels, a.linear_path)?;
+        if !a.linear_path {
+            return Ok(decoded);
+        }
+        let linear = b.conv_transpose("decoder.linear", latent, a.patch, a.channels, false)?;
+        b.graph.apply(Add, &[linear, decoded])
+    }
+}

@@ -1,0 +1,295 @@
+//! The best linear code of patches: principal components, the baseline of every report and the
+//! initialisation of the network's linear path.
+
+use super::{Architecture, VIEWS};
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+use nalgebra::DMatrix;
+
+/// Depth counts this much more than a component of a normal: 4 in amplitude, so that an error of
+/// the surface weighs like one of its direction (method.md, "Leads").
+pub const DEPTH_SCALE: f32 = 4.0;
+
+/// Distinct patches the components are fitted to at most; more are thinned out evenly.
+const MAX_PATCHES: usize = 8192;
+/// Eigenvectors cost the cube of this; beyond it patches are thinned out further.
+const MAX_ORDER: usize = 2048;
+/// More vectors than asked for, which speeds the convergence of the last ones wanted.
+const OVERSAMPLING: usize = 16;
+const MAX_ROUNDS: usize = 30;
+/// Rounds end when the variance that is kept grows by less than this share.
+const CONVERGED: f64 = 1e-7;
+/// Whitening divides by the deviation of a component, but by no less than this share of the
+/// largest one: components that the data barely has would only amplify rounding.
+const MIN_DEVIATION: f64 = 1e-4;
+
+/// z = We x + be (whitened), x = Wd z + bd over patches of `patch`^2 pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearCode {
+    /// `[patch, patch, channels, latent_channels]`.
+    pub encoder_weight: Vec<f32>,
+    /// `[latent_channels]`.
+    pub encoder_bias: Vec<f32>,
+    /// `[patch, patch, channels, latent_channels]`, as a transposed convolution stores it.
+    pub decoder_weight: Vec<f32>,
+    /// `[channels]`.
+    pub decoder_bias: Vec<f32>,
+    /// Share of the scaled variance that the components keep, over the fitted patches.
+    pub explained: f64,
+}
+
+/// Distinct patches with how often each occurs.
+struct Patches {
+    rows: Vec<Vec<f32>>,
+    counts: Vec<f64>,
+    mean: Vec<f32>,
+}
+
+impl LinearCode {
+    /// Fits the code to planes `[6, N, N, channels]` of one or more meshes: principal components
+    /// of the patches about the mean of each channel, depth scaled by [`DEPTH_SCALE`].
+    pub fn fit(architecture: &Architecture, planes: &[&[f32]]) -> Result<Self> {
+        let a = architecture;
+        let patches = Patches::gather(a, planes);
+        let dimension = a.patch * a.patch * a.channels;
+        let (components, deviations, explained) = patches.components(dimension, a.latent_channels)?;
+        Ok(Self::assemble(a, &patches.mean, &components, &deviations, explained))
+    }
+
+    fn assemble(
+        a: &Architecture,
+        mean: &[f32],
+        components: &[Vec<f64>],
+        deviations: &[f64],
+        explained: f64,
+    ) -> Self {
+        let (c, latent) = (a.channels, a.latent_channels);
+        let dimension = a.patch * a.patch * c;
+        let mut code = Self {
+            encoder_weight: vec![0.0; dimension * latent],
+            encoder_bias: vec![0.0; latent],
+            decoder_weight: vec![0.0; dimension * latent],
+            decoder_bias: mean.to_vec(),
+            explained,
+        };
+        for (k, (component, deviation)) in components.iter().zip(deviations).enumerate() {
+            let mut bias = 0.0;
+            for (i, value) in component.iter().enumerate() {
+                let scale = f64::from(channel_scale(c, i % c));
+                let weight = value * scale / deviation;
+                code.encoder_weight[i * latent + k] = weight as f32;
+                code.decoder_weight[i * latent + k] = (value * deviation / scale) as f32;
+                bias -= weight * f64::from(mean[i % c]);
+            }
+            code.encoder_bias[k] = bias as f32;
+        }
+        code
+    }
+}
+
+/// The scale of a channel in the fitted space.
+pub fn channel_scale(channels: usize, channel: usize) -> f32 {
+    if channels > 1 && channel == 0 { DEPTH_SCALE } else { 1.0 }
+}
+
+impl Patches {
+    fn gather(a: &Architecture, planes: &[&[f32]]) -> Self {
+        let (size, c) = (a.planes, a.channels);
+        let mut mean = vec![0.0f64; c];
+        for values in planes {
+            values
+                .chunks_exact(c)
+                .for_each(|pixel| mean.iter_mut().zip(pixel).for_each(|(m, x)| *m += f64::from(*x)));
+        }
+        let pixels = (planes.len() * VIEWS * size * size) as f64;
+        let mean: Vec<f32> = mean.iter().map(|m| (m / pixels) as f32).collect();
+        let mut all = Self { rows: Vec::new(), counts: Vec::new(), mean };
+        // Patches of nothing but background are equal to the bit: one row stands for all of them.
+        let mut flat: Option<usize> = None;
+        let sites = a.latent_size();
+        for (values, view, i, j) in planes.iter().flat_map(|values| {
+            (0..VIEWS).flat_map(move |view| {
+                (0..sites).flat_map(move |i| (0..sites).map(move |j| (values, view, i, j)))
+            })
+        }) {
+            let mut row = Vec::with_capacity(a.patch * a.patch * c);
+            for y in 0..a.patch {
+                let start = ((view * size + i * a.patch + y) * size + j * a.patch) * c;
+                row.extend_from_slice(&values[start..][..a.patch * c]);
+            }
+            let is_flat = row.chunks_exact(c).all(|pixel| pixel == &row[..c]);
+            row.iter_mut()
+                .enumerate()
+                .for_each(|(k, x)| *x = (*x - all.mean[k % c]) * channel_scale(c, k % c));
+            match flat {
+                Some(at) if is_flat && all.rows[at] == row => all.counts[at] += 1.0,
+                _ => {
+                    if is_flat {
+                        flat = Some(all.rows.len());
+                    }
+                    all.rows.push(row);
+                    all.counts.push(1.0);
+                }
+            }
+        }
+        all
+    }
+
+    /// Every `stride`-th row, and the most frequent ones, so that at most `most` are left.
+    fn thinned(&self, most: usize) -> Vec<usize> {
+        let stride = self.rows.len().div_ceil(most);
+        (0..self.rows.len()).filter(|&i| i % stride == 0 || self.counts[i] > 1.0).collect()
+    }
+
+    /// (components, deviations, explained share), the largest first. Where the data has fewer
+    /// directions than asked for, the rest are zero with the smallest deviation.
+    fn components(&self, dimension: usize, wanted: usize) -> Result<(Vec<Vec<f64>>, Vec<f64>, f64)> {
+        // The smaller of the two Gram matrices has the same eigenvalues.
+        let of_rows = self.rows.len().min(MAX_ORDER) < dimension;
+        let chosen = self.thinned(if of_rows { MAX_ORDER } else { MAX_PATCHES });
+        let total: f64 = chosen.iter().map(|&i| self.counts[i]).sum();
+        let x = DMatrix::<f64>::from_fn(chosen.len(), dimension, |r, c| {
+            let i = chosen[r];
+            (self.counts[i] / total).sqrt() * f64::from(self.rows[i][c])
+        });
+        let gram = if of_rows { &x * x.transpose() } else { x.transpose() * &x };
+        let (values, vectors) = leading_eigenpairs(&gram, wanted);
+        let largest = values.first().copied().unwrap_or(0.0).max(0.0).sqrt();
+        if !(largest.is_finite() && largest > 0.0) {
+            let problem =
+                format!("the largest deviation of the patches is {largest}, expected a positive number");
+            return Err(Error::new("linear code", problem, "check that the planes show a surface"));
+        }
+        let (mut components, mut deviations, mut kept) = (Vec::new(), Vec::new(), 0.0);
+        for k in 0..wanted {
+            let deviation = values.get(k).map_or(0.0, |value| value.max(0.0).sqrt());
+            if deviation < MIN_DEVIATION * largest {
+                components.push(vec![0.0; dimension]);
+                deviations.push(MIN_DEVIATION * largest);
+                continue;
+            }
+            kept += deviation * deviation;
+            let vector = vectors.column(k);
+            let component = if of_rows { x.tr_mul(&vector) / deviation } else { vector.into_owned() };
+            components.push(component.iter().copied().collect());
+            deviations.push(deviation);
+        }
+        Ok((components, deviations, kept / gram.trace()))
+    }
+}
+
+/// The largest `wanted` eigenvalues of a symmetric positive semi-definite matrix in falling order,
+/// with their vectors as columns: subspace iteration from a random start with a Rayleigh-Ritz step
+/// a round (Halko, Martinsson & Tropp, SIAM Review 2011, algorithm 4.4 and section 5).
+fn leading_eigenpairs(matrix: &DMatrix<f64>, wanted: usize) -> (Vec<f64>, DMatrix<f64>) {
+    let order = matrix.nrows();
+    let columns = (wanted + OVERSAMPLING).min(order);
+    let mut rng = Rng::named(0, "principal components");
+    let mut basis = DMatrix::<f64>::from_fn(order, columns, |_, _| f64::from(rng.normal()));
+    let mut kept = 0.0;
+    for _ in 0..MAX_ROUNDS {
+        let (values, ritz) = orthonormalised(&(matrix * &basis));
+        // The image of an orthonormal basis has the eigenvalues as its singular values.
+        basis = ritz;
+        let sum: f64 = values.iter().take(wanted).sum();
+        if (sum - kept).abs() <= CONVERGED * sum {
+            break;
+        }
+        kept = sum;
+    }
+    let projected = basis.tr_mul(&(matrix * &basis));
+    let (values, turn) = sorted_eigen(projected);
+    (values, basis * turn)
+}
+
+/// An orthonormal basis of the columns in falling order of their singular values; directions that
+/// rounding alone has made are left out.
+fn orthonormalised(columns: &DMatrix<f64>) -> (Vec<f64>, DMatrix<f64>) {
+    let (squares, turn) = sorted_eigen(columns.tr_mul(columns));
+    let floor = squares.first().copied().unwrap_or(0.0) * 1e-20;
+    let rank = squares.iter().take_while(|&&square| square > floor).count().max(1);
+    let values: Vec<f64> = squares[..rank].iter().map(|square| square.sqrt()).collect();
+    let mut basis = columns * turn.columns(0, rank);
+    for (mut column, value) in basis.column_iter_mut().zip(&values) {
+        column /= value.max(f64::MIN_POSITIVE);
+    }
+    // Squaring costs half the digits: a second pass makes the basis orthonormal again.
+    let (squares, turn) = sorted_eigen(basis.tr_mul(&basis));
+    let mut again = &basis * &turn;
+    for (mut column, square) in again.column_iter_mut().zip(&squares) {
+        column /= square.sqrt().max(f64::MIN_POSITIVE);
+    }
+    (values, again)
+}
+
+fn sorted_eigen(matrix: DMatrix<f64>) -> (Vec<f64>, DMatrix<f64>) {
+    let eigen = matrix.symmetric_eigen();
+    let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
+    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+    let values = order.iter().map(|&k| eigen.eigenvalues[k]).collect();
+    (values, eigen.eigenvectors.select_columns(&order))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A matrix with known eigenpairs: a diagonal turned by a random orthonormal basis.
+    #[test]
+    fn leading_pairs_of_a_known_matrix() {
+        let n = 120;
+        let mut rng = Rng::new(5, 0);
+        let (_, basis) = orthonormalised(&DMatrix::from_fn(n, n, |_, _| f64::from(rng.normal())));
+        let known: Vec<f64> = (0..n).map(|k| 10.0 * 0.8f64.powi(k as i32)).collect();
+        let diagonal = DMatrix::from_fn(n, n, |r, c| if r == c { known[r] } else { 0.0 });
+        let matrix = &basis * diagonal * basis.transpose();
+        let (values, vectors) = leading_eigenpairs(&matrix, 12);
+        for k in 0..12 {
+            assert!((values[k] / known[k] - 1.0).abs() < 1e-6, "{k}: {} against {}", values[k], known[k]);
+            let residual = (&matrix * vectors.column(k) - vectors.column(k) * values[k]).norm();
+            assert!(residual < 1e-3 * known[k], "{k}: {residual}");
+        }
+    }
+
+    /// Planes that lie in a space of few directions come back exactly.
+    #[test]
+    fn a_code_with_enough_components_is_exact() {
+        let architecture = Architecture {
+            planes: 16,
+            channels: 4,
+            patch: 4,
+            latent_channels: 6,
+            stem: 4,
+            widths: vec![1],
+            encoder_blocks: vec![0],
+            decoder_blocks: vec![0],
+            linear_path: true,
+            embedding: false,
+            exchange: false,
+        };
+        let mut rng = Rng::new(9, 0);
+        let directions: Vec<Vec<f32>> = (0..3).map(|_| (0..64).map(|_| rng.normal()).collect()).collect();
+        let mut values = vec![0.0; 6 * 16 * 16 * 4];
+        for view_site in 0..6 * 16 {
+            let (view, i, j) = (view_site / 16, view_site / 4 % 4, view_site % 4);
+            let weights: Vec<f32> = (0..3).map(|_| rng.normal()).collect();
+            for k in 0..64 {
+                let (y, x, c) = (k / 16, k / 4 % 4, k % 4);
+                let at = ((view * 16 + i * 4 + y) * 16 + j * 4 + x) * 4 + c;
+                values[at] = directions.iter().zip(&weights).map(|(d, w)| w * d[k]).sum();
+            }
+        }
+        let code = LinearCode::fit(&architecture, &[&values]).unwrap();
+        assert!((code.explained - 1.0).abs() < 1e-9);
+        let mut model = crate::model::Autoencoder::new(architecture, 0, Some(&code)).unwrap();
+        let mut graph = crate::tape::Graph::default();
+        let halves = model.record(&mut graph, 1).unwrap();
+        let mut tape = crate::tape::Tape::new(graph, None, &[halves.decoded]).unwrap();
+        tape.input_mut(halves.planes).copy_from_slice(&values);
+        tape.forward(model.parameters.as_slice());
+        let error =
+            tape.value(halves.decoded).iter().zip(&values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // Two sums of 64 and 6 rounded terms of size up to about 10.
+        assert!(error < 1e-4, "{error}");
+    }
+}

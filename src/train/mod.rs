@@ -1,0 +1,19 @@
+//! Training: settings, data, the step, checkpoints, the loop and what a run leaves behind.
+
+mod checkpoint;
+mod data;
+mod evaluate;
+mod log;
+pub mod page;
+mod results;
+mod run;
+mod settings;
+mod trainer;
+
+pub use checkpoint::{Checkpoint, load_model};
+pub use data::{Item, Prepare};
+pub use evaluate::{Decoder, Encoder, linear_planes, mesh_of_planes};
+pub use log::{LogRow, MetricsLog};
+pub use run::{Options, train};
+pub use settings::{Extraction, Initialisation, Preset, Settings, Training};
+pub use trainer::{Losses, Trainer};

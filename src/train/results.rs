@@ -1,0 +1,211 @@
+//! What a run leaves behind: decoded planes, meshes, metrics beside their baselines, the summary
+//! and the page.
+
+use super::evaluate::{Decoder, Encoder, linear_planes, mesh_of_planes};
+use super::{Item, MetricsLog, Options, Settings, Trainer};
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+use crate::hexplane::{Planes, files, picture};
+use crate::mesh::metrics::{Metrics, Reference};
+use crate::mesh::normalise::denormalise;
+use crate::mesh::{Mesh, io};
+use crate::model::{Autoencoder, LinearCode};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+
+/// One mesh in its three reconstructions, in the normalised frame.
+struct Result3 {
+    decoded: Planes,
+    mesh: Mesh,
+    linear: Mesh,
+    ceiling: Mesh,
+    /// In that order.
+    metrics: [Metrics; 3],
+}
+
+/// Decodes every mesh, measures it and fills the run folder. The first mesh gets the files that
+/// interface.md names; each further one a folder under `meshes/`.
+pub fn write(
+    trainer: &mut Trainer,
+    items: &[Item],
+    code: &LinearCode,
+    settings: &Settings,
+    options: &Options,
+    log: &MetricsLog,
+) -> Result<()> {
+    let out = &options.out;
+    let mut halves = Halves::new(&mut trainer.model)?;
+    let mut per_mesh = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let result = reconstruct(&trainer.model, &mut halves, item, code, settings)?;
+        let [mesh, linear, ceiling] = &result.metrics;
+        per_mesh.push(json!({ "name": item.name, "mesh": mesh, "linear": linear, "ceiling": ceiling }));
+        if index == 0 {
+            write_files(out, item, &result)?;
+        } else {
+            let folder = out.join("meshes").join(safe_name(&item.name, index));
+            std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, &error))?;
+            write_files(&folder, item, &result)?;
+        }
+    }
+    let summary = summary(trainer, settings, options, log, per_mesh)?;
+    let text = serde_json::to_string_pretty(&summary)
+        .map_err(|error| Error::new("summary", error, "report this"))?;
+    write_atomic(&out.join("summary.json"), |file| writeln!(file, "{text}"))?;
+    super::page::write(out, &out.join("report.html"))?;
+    announce(&summary, out, options.quiet);
+    Ok(())
+}
+
+/// Encoder and decoder of the trained network with their memory.
+struct Halves {
+    encoder: Encoder,
+    decoder: Decoder,
+}
+
+impl Halves {
+    fn new(model: &mut Autoencoder) -> Result<Self> {
+        Ok(Self { encoder: Encoder::new(model)?, decoder: Decoder::new(model)? })
+    }
+}
+
+fn reconstruct(
+    model: &Autoencoder,
+    halves: &mut Halves,
+    item: &Item,
+    code: &LinearCode,
+    settings: &Settings,
+) -> Result<Result3> {
+    let latent = halves.encoder.encode(model, &item.planes);
+    let decoded = halves.decoder.decode(model, &latent, item.transform);
+    let linear = linear_planes(&settings.architecture, code, &item.planes)?;
+    let meshes = [&decoded, &linear, &item.planes].map(|planes| mesh_of_planes(planes, settings));
+    let [mesh, linear, ceiling] = meshes;
+    let (mesh, linear, ceiling) = (mesh?, linear?, ceiling?);
+    let reference = Reference::new(&item.mesh, &settings.metrics)?;
+    let metrics = [reference.compare(&mesh)?, reference.compare(&linear)?, reference.compare(&ceiling)?];
+    Ok(Result3 { decoded, mesh, linear, ceiling, metrics })
+}
+
+fn write_files(folder: &Path, item: &Item, result: &Result3) -> Result<()> {
+    let own = |mesh: &Mesh| denormalise(mesh, &item.transform);
+    files::write(&folder.join("decoded.safetensors"), &result.decoded, files::Precision::F32)?;
+    let sheet = picture::contact_sheet(&[("input", &item.planes), ("decoded", &result.decoded)]);
+    picture::write_png(&folder.join("planes.png"), &sheet)?;
+    let meshes = [
+        ("input", &item.mesh),
+        ("mesh", &result.mesh),
+        ("linear", &result.linear),
+        ("ceiling", &result.ceiling),
+    ];
+    for (name, mesh) in meshes {
+        if mesh.triangles.is_empty() {
+            eprintln!("{}: {name} has no surface at this level; no file is written for it", item.name);
+            continue;
+        }
+        let mesh = own(mesh);
+        io::write(&folder.join(format!("{name}.ply")), &mesh)?;
+        if name == "mesh" {
+            io::write(&folder.join("mesh.glb"), &mesh)?;
+        }
+    }
+    Ok(())
+}
+
+fn summary(
+    trainer: &Trainer,
+    settings: &Settings,
+    options: &Options,
+    log: &MetricsLog,
+    per_mesh: Vec<Value>,
+) -> Result<Value> {
+    let architecture = &trainer.model.architecture;
+    let floats = architecture.latent_floats();
+    let seconds = log.rows.last().map_or(0.0, |row| row.seconds);
+    let mut summary = json!({
+        "name": per_mesh[0]["name"],
+        "version": env!("CARGO_PKG_VERSION"),
+        "device": options.device,
+        "preset": settings.preset,
+        "seed": settings.seed,
+        "planes": architecture.planes,
+        "parameters": trainer.model.parameter_count(),
+        "latent": {
+            "shape": [6, architecture.latent_size(), architecture.latent_size(), architecture.latent_channels],
+            "floats": floats,
+            "bytes": 4 * floats,
+        },
+        "steps": trainer.step,
+        "seconds": seconds,
+        "seconds_per_step": seconds / trainer.step.max(1) as f64,
+        "peak_memory_bytes": peak_memory(),
+        "mesh": per_mesh[0]["mesh"],
+        "linear": per_mesh[0]["linear"],
+        "ceiling": per_mesh[0]["ceiling"],
+        "config": serde_json::to_value(settings).map_err(|error| Error::new("summary", error, "report this"))?,
+    });
+    if per_mesh.len() > 1 {
+        summary["mean"] = means(&per_mesh);
+        summary["meshes"] = Value::Array(per_mesh);
+    }
+    Ok(summary)
+}
+
+/// Mean F-score at each threshold over the meshes, for network, linear code and ceiling.
+fn means(per_mesh: &[Value]) -> Value {
+    let of = |which: &str| {
+        let thresholds = per_mesh[0][which]["scores"].as_array().cloned().unwrap_or_default();
+        let mean = |k: usize| {
+            let sum: f64 = per_mesh.iter().filter_map(|m| m[which]["scores"][k]["f_score"].as_f64()).sum();
+            json!({ "threshold": thresholds[k]["threshold"], "f_score": sum / per_mesh.len() as f64 })
+        };
+        Value::Array((0..thresholds.len()).map(mean).collect())
+    };
+    json!({ "mesh": of("mesh"), "linear": of("linear"), "ceiling": of("ceiling") })
+}
+
+/// The most memory that the process ever held, in bytes, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// The figures that matter, on standard output.
+fn announce(summary: &Value, out: &Path, quiet: bool) {
+    if quiet {
+        return;
+    }
+    println!("{:<22}{:>12}{:>12}{:>12}", "", "network", "linear code", "ceiling");
+    let rows = summary["mesh"]["scores"].as_array().map_or(0, Vec::len);
+    let columns = ["mesh", "linear", "ceiling"];
+    for k in 0..rows {
+        let threshold = summary["mesh"]["scores"][k]["threshold"].as_f64().unwrap_or_default();
+        let source = if summary["mean"].is_object() { "mean" } else { "" };
+        let values = columns.map(|column| match source {
+            "mean" => summary["mean"][column][k]["f_score"].as_f64(),
+            _ => summary[column]["scores"][k]["f_score"].as_f64(),
+        });
+        print_row(&format!("{source} F-score at {threshold:.3}"), values);
+    }
+    if !summary["mean"].is_object() {
+        print_row("normal consistency", columns.map(|column| summary[column]["normal_consistency"].as_f64()));
+        print_row("volume IoU", columns.map(|column| summary[column]["volume_iou"].as_f64()));
+    }
+    println!("{}", out.join("report.html").display());
+}
+
+fn print_row(name: &str, values: [Option<f64>; 3]) {
+    let cell = |value: Option<f64>| value.map_or("n/a".to_string(), |value| format!("{value:.4}"));
+    let [a, b, c] = values.map(cell);
+    println!("{:<22}{a:>12}{b:>12}{c:>12}", name.trim());
+}
+
+/// A folder name of a mesh's name that no other mesh has.
+fn safe_name(name: &str, index: usize) -> String {
+    let kept: String =
+        name.chars().map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' }).collect();
+    format!("{index:03}-{kept}")
+}

@@ -1,0 +1,170 @@
+//! The loop: data, steps, checkpoints, progress, and a clean end when interrupted.
+
+use super::{Checkpoint, Item, LogRow, MetricsLog, Prepare, Settings, Trainer, results};
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+use crate::mesh::Mesh;
+use crate::model::LinearCode;
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Seconds between two lines of progress where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// What a run is asked to do beside its settings.
+pub struct Options<'a> {
+    /// The run folder.
+    pub out: PathBuf,
+    /// Go on from the checkpoint in `out`.
+    pub resume: bool,
+    /// Stop after this long, with results; the schedule is still that of all steps.
+    pub time: Option<Duration>,
+    pub quiet: bool,
+    /// What the summary calls the device.
+    pub device: String,
+    /// Set by Ctrl-C: the loop ends after the current step, with a checkpoint.
+    pub interrupt: &'a AtomicBool,
+}
+
+/// Trains on `meshes` (name, mesh in its own frame) and fills the run folder.
+pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) -> Result<()> {
+    settings.validate()?;
+    let out = &options.out;
+    let checkpoint = out.join("checkpoint.safetensors");
+    if checkpoint.exists() && !options.resume {
+        let remedy = "add --resume to go on with it or name another folder with --out";
+        return Err(Error::new(checkpoint.display(), "this folder holds a run", remedy));
+    }
+    std::fs::create_dir_all(out).map_err(|error| Error::io(out, &error))?;
+    let items = prepare(settings, meshes)?;
+    let planes: Vec<&[f32]> = items.iter().map(|item| &item.planes.values[..]).collect();
+    let code = LinearCode::fit(&settings.architecture, &planes)?;
+    let mut trainer = Trainer::new(settings, items.len(), Some(&code))?;
+    if options.resume {
+        let found = Checkpoint::restore(&checkpoint, &mut trainer)?;
+        same_run(&checkpoint, &found.settings, settings)?;
+    }
+    let config = settings.to_toml()?;
+    write_atomic(&out.join("config.toml"), |file| file.write_all(config.as_bytes()))?;
+    let mut log = MetricsLog::open(&out.join("metrics.csv"), trainer.step)?;
+    steps(&mut trainer, &items, settings, options, &mut log)?;
+    results::write(&mut trainer, &items, &code, settings, options, &log)
+}
+
+/// Planes and distances of all meshes, made in parallel, in order.
+fn prepare(settings: &Settings, meshes: &[(String, Mesh)]) -> Result<Vec<Item>> {
+    let prepare = Prepare { settings };
+    meshes.par_iter().map(|(name, mesh)| prepare.item(name, mesh)).collect()
+}
+
+/// A run goes on only with what shapes its steps unchanged; the number of steps may grow.
+fn same_run(path: &Path, found: &Settings, wanted: &Settings) -> Result<()> {
+    let mut found = found.clone();
+    found.training.steps = wanted.training.steps;
+    found.training.checkpoint_every = wanted.training.checkpoint_every;
+    found.extraction = wanted.extraction.clone();
+    found.metrics = wanted.metrics.clone();
+    if found == *wanted {
+        return Ok(());
+    }
+    let (theirs, ours) = (found.to_toml()?, wanted.to_toml()?);
+    let difference = theirs.lines().zip(ours.lines()).find(|(a, b)| a != b);
+    let problem = difference.map_or("its settings differ".to_string(), |(a, b)| {
+        format!("it was made with `{a}`, this run has `{b}`")
+    });
+    Err(Error::new(path.display(), problem, "use the settings in config.toml beside it, or another --out"))
+}
+
+fn steps(
+    trainer: &mut Trainer,
+    items: &[Item],
+    settings: &Settings,
+    options: &Options,
+    log: &mut MetricsLog,
+) -> Result<()> {
+    let path = options.out.join("checkpoint.safetensors");
+    let total = settings.training.steps;
+    let mut progress = Progress::new(trainer.step, total, options.quiet);
+    let before = log.rows.last().map_or(0.0, |row| row.seconds);
+    let started = Instant::now();
+    while trainer.step < total {
+        let losses = match trainer.step(items) {
+            Ok(losses) => losses,
+            Err(error) => {
+                // The weights are those of the last good step: worth keeping.
+                Checkpoint::write(&path, trainer, settings)?;
+                return Err(error);
+            }
+        };
+        let elapsed = started.elapsed();
+        log.push(LogRow { step: trainer.step, seconds: before + elapsed.as_secs_f64(), losses })?;
+        progress.step(trainer.step, losses.total);
+        if options.interrupt.load(Ordering::SeqCst) {
+            progress.finish();
+            log.flush()?;
+            Checkpoint::write(&path, trainer, settings)?;
+            let problem = format!("interrupted after step {} of {total}", trainer.step);
+            return Err(Error::interrupted(options.out.display(), problem, "add --resume to go on"));
+        }
+        if options.time.is_some_and(|limit| elapsed >= limit) {
+            break;
+        }
+        if trainer.step.is_multiple_of(settings.training.checkpoint_every) && trainer.step < total {
+            log.flush()?;
+            Checkpoint::write(&path, trainer, settings)?;
+        }
+    }
+    progress.finish();
+    log.flush()?;
+    Checkpoint::write(&path, trainer, settings)
+}
+
+/// A bar on a terminal, a line now and then elsewhere, nothing when quiet.
+struct Progress {
+    bar: Option<ProgressBar>,
+    lines: bool,
+    total: u64,
+    first: u64,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl Progress {
+    fn new(step: u64, total: u64, quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = (terminal && !quiet).then(|| {
+            let bar = ProgressBar::new(total).with_position(step);
+            let style = "training {wide_bar} {pos}/{len} steps  {msg}  {per_sec}  {eta} left";
+            bar.set_style(
+                ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
+            bar
+        });
+        let now = Instant::now();
+        Self { bar, lines: !terminal && !quiet, total, first: step, started: now, last_line: now }
+    }
+
+    fn step(&mut self, step: u64, loss: f64) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("loss {loss:.3e}"));
+            bar.set_position(step);
+        }
+        let due = step == self.first + 1 || step == self.total || self.last_line.elapsed() >= LINE_EVERY;
+        if self.lines && due {
+            self.last_line = Instant::now();
+            let rate = (step - self.first) as f64 / self.started.elapsed().as_secs_f64();
+            let left = (self.total - step) as f64 / rate;
+            eprintln!("step {step}/{} loss {loss:.3e}, {rate:.2} steps/s, {left:.0} s left", self.total);
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Every setting of a run, its presets, and the file that holds them.
+
+use crate::error::{Error, Result};
+use crate::hexplane::Representation;
+use crate::hexplane::rasterize::Normals;
+use crate::mesh::metrics;
+use crate::mesh::normalise::Up;
+use crate::model::Architecture;
+use crate::nn::{AdamSettings, Schedule};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Sizes of a run. `quick` and `standard` are for a CPU, `paper` has the sizes of the study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Planes 128, latent 24,576 floats.
+    Quick,
+    /// Planes 256, latent 98,304 floats.
+    Standard,
+    /// Planes 512, latent 393,216 floats, 38 M parameters.
+    Paper,
+}
+
+/// How the weights start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Initialisation {
+    /// The linear path starts as the principal components of the data.
+    Principal,
+    /// All weights random, no linear path (the study's setting).
+    Random,
+}
+
+/// A whole run: what `config.toml` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub preset: Preset,
+    pub seed: u64,
+    /// The axis of the meshes that points up.
+    pub up: Up,
+    pub normals: Normals,
+    pub representation: Representation,
+    pub architecture: Architecture,
+    pub training: Training,
+    pub optimiser: AdamSettings,
+    pub extraction: Extraction,
+    pub metrics: metrics::Settings,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    pub steps: u64,
+    /// Meshes a step at most.
+    pub batch: usize,
+    pub initialisation: Initialisation,
+    pub schedule: Schedule,
+    /// Weight of the depth channel in the squared error; 1 is the plain mean over all values.
+    pub depth_weight: f32,
+    /// Weight of the SDF loss beside the reconstruction; 0 leaves it out.
+    pub sdf_weight: f32,
+    /// Points with their true distance a mesh and step, half near the surface, half in the cube.
+    pub sdf_points: usize,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extraction {
+    /// Samples along an edge of the marching-cubes grid.
+    pub grid: usize,
+    /// Level of the occupancy.
+    pub iso: f32,
+}
+
+impl Settings {
+    pub fn preset(preset: Preset) -> Self {
+        let (planes, patch, latent_channels, stem, grid) = match preset {
+            Preset::Quick => (128, 16, 64, 4, 128),
+            Preset::Standard => (256, 16, 64, 4, 192),
+            Preset::Paper => (512, 32, 256, 8, 256),
+        };
+        let (widths, encoder_blocks, decoder_blocks): (&[usize], &[usize], &[usize]) = match preset {
+            Preset::Quick => (&[48, 96, 192], &[0, 1, 1], &[1, 1, 1]),
+            Preset::Standard => (&[48, 96, 192], &[0, 1, 1], &[1, 1, 1]),
+            Preset::Paper => (&[96, 192, 448], &[0, 1, 4], &[1, 1, 5]),
+        };
+        let steps = match preset {
+            Preset::Quick => 300,
+            Preset::Standard => 300,
+            Preset::Paper => 200,
+        };
+        Self {
+            preset,
+            seed: 0,
+            up: Up::default(),
+            normals: Normals::Interpolated,
+            representation: Representation::Continuous,
+            architecture: Architecture {
+                planes,
+                channels: Representation::Continuous.channels(),
+                patch,
+                latent_channels,
+                stem,
+                widths: widths.to_vec(),
+                encoder_blocks: encoder_blocks.to_vec(),
+                decoder_blocks: decoder_blocks.to_vec(),
+                linear_path: true,
+                embedding: true,
+                exchange: true,
+            },
+            training: Training {
+                steps,
+                batch: 4,
+                initialisation: Initialisation::Principal,
+                schedule: Schedule::Cosine,
+                depth_weight: 16.0,
+                sdf_weight: 0.1,
+                sdf_points: 2048,
+                checkpoint_every: 100,
+            },
+            optimiser: AdamSettings { learning_rate: 1e-3, ..AdamSettings::default() },
+            extraction: Extraction { grid, iso: 0.5 },
+            metrics: metrics::Settings::default(),
+        }
+    }
+
+    /// The preset (`chosen`, else the file's own, else standard) with what `file` changes on it.
+    pub fn load(chosen: Option<Preset>, file: Option<&Path>) -> Result<Self> {
+        let Some(path) = file else {
+            return Ok(Self::preset(chosen.unwrap_or(Preset::Standard)));
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, &error))?;
+        let problem = |error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            let place = format!("{}: line {line}", path.display());
+            Error::new(place, error.message(), "correct the settings; config.toml of a run shows all of them")
+        };
+        let changes: toml::Table = text.parse().map_err(problem)?;
+        #[derive(Deserialize)]
+        struct OfPreset {
+            preset: Option<Preset>,
+        }
+        let own: OfPreset = toml::from_str(&text).map_err(problem)?;
+        let preset = chosen.or(own.preset).unwrap_or(Preset::Standard);
+        let mut all = Self::preset(preset).to_table()?;
+        merge(&mut all, changes);
+        all.insert("preset".into(), toml::Value::try_from(preset).map_err(unwritable)?);
+        let settings: Self = all.try_into().map_err(|error: toml::de::Error| {
+            let remedy = "correct the settings; config.toml of a run shows all of them";
+            Error::new(path.display(), error.message(), remedy)
+        })?;
+        Ok(settings)
+    }
+
+    /// Whether the settings make sense together.
+    pub fn validate(&self) -> Result<()> {
+        self.architecture.validate()?;
+        let training = &self.training;
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        let problem = if training.steps == 0 {
+            "steps is 0, expected at least 1"
+        } else if training.batch == 0 {
+            "batch is 0, expected at least 1"
+        } else if training.checkpoint_every == 0 {
+            "checkpoint_every is 0, expected at least 1"
+        } else if !positive(self.optimiser.learning_rate) {
+            "learning_rate must be a positive number"
+        } else if !positive(training.depth_weight.into())
+            || !training.sdf_weight.is_finite()
+            || training.sdf_weight < 0.0
+        {
+            "depth_weight must be positive and sdf_weight at least 0"
+        } else if training.sdf_weight > 0.0 && training.sdf_points < 2 {
+            "sdf_points must be at least 2 where sdf_weight is not 0"
+        } else if !(2..=2048).contains(&self.extraction.grid) {
+            "grid must be from 2 to 2048"
+        } else if !(self.extraction.iso > 0.0 && self.extraction.iso < 1.0) {
+            "iso must lie between 0 and 1"
+        } else if self.metrics.samples == 0 || self.metrics.iou_grid == 0 {
+            "metrics need at least 1 sample and a grid of 1"
+        } else if self.representation != Representation::Continuous {
+            "training takes continuous planes only in this version"
+        } else {
+            return Ok(());
+        };
+        Err(Error::usage("settings", problem, "change the option or the line of the configuration file"))
+    }
+
+    /// The network that these settings train: a random start has no linear path.
+    pub fn trained_architecture(&self) -> Architecture {
+        let linear_path =
+            self.architecture.linear_path && self.training.initialisation == Initialisation::Principal;
+        Architecture { linear_path, ..self.architecture.clone() }
+    }
+
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(unwritable)
+    }
+
+    fn to_table(&self) -> Result<toml::Table> {
+        toml::Table::try_from(self).map_err(unwritable)
+    }
+}
+
+fn unwritable(error: impl std::fmt::Display) -> Error {
+    Error::new("settings", error, "this is a bug: report it with the configuration")
+}
+
+/// Tables are merged, everything else is replaced.
+fn merge(into: &mut toml::Table, from: toml::Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(changes)) => merge(inner, changes),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
