@@ -1,4 +1,4 @@
-//! The six orthographic cameras (method.md, "Frame and views").
+//! The six orthographic cameras (docs/method.md, "Frame and views").
 
 /// One camera outside the cube [-1,1]^3, looking in. (right, up, forward) are world directions.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,7 +28,7 @@ fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
 }
 
 impl View {
-    /// (u, v, t): u along right and v along up in [-1,1], depth t in [0,1] from the near face.
+    /// (u, v, t): u along right and v along up in [-1,1], depth t in \[0,1\] from the near face.
     pub fn project(&self, p: [f32; 3]) -> [f32; 3] {
         [dot(self.right, p), dot(self.up, p), 0.5 * (1.0 + dot(self.forward, p))]
     }

@@ -1,4 +1,5 @@
-//! Into the cube and back: orientation, centre and scale (method.md, "Frame"); welding and normals.
+//! Into the cube and back: orientation, centre and scale (docs/method.md, "Frame and views"); welding
+//! and normals.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};

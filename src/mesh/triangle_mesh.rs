@@ -45,7 +45,7 @@ impl Mesh {
 }
 
 /// `normalised = scale * (rotation * p - centre)`: a rotation onto y up and z forward, then the
-/// bounding-box centre to the origin and the longest half-extent to 0.9 (method.md, "Frame").
+/// bounding-box centre to the origin and the longest half-extent to 0.9 (docs/method.md, "Frame and views").
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Similarity {
     /// Rows of a proper rotation.

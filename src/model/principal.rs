@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use nalgebra::DMatrix;
 
 /// Depth counts this much more than a component of a normal: 4 in amplitude, so that an error of
-/// the surface weighs like one of its direction (method.md, "Leads").
+/// the surface weighs like one of its direction (docs/method.md, "The linear code").
 pub const DEPTH_SCALE: f32 = 4.0;
 
 /// Distinct patches the components are fitted to at most; more are thinned out evenly.
@@ -47,7 +47,7 @@ struct Patches {
 
 impl LinearCode {
     /// Fits the code to planes `[6, N, N, channels]` of one or more meshes: principal components
-    /// of the patches about the mean of each channel, depth scaled by [`DEPTH_SCALE`].
+    /// of the patches about the mean of each channel, depth scaled by `DEPTH_SCALE`.
     pub fn fit(architecture: &Architecture, planes: &[&[f32]]) -> Result<Self> {
         let a = architecture;
         let patches = Patches::gather(a, planes);

@@ -1,6 +1,6 @@
 //! The self-contained page of a run: one HTML file that asks nothing of the network.
 //!
-//! [`write`] puts the meshes (packed by `embed`), the picture of the planes, the loss curve and the
+//! [`write()`] puts the meshes (packed by `embed`), the picture of the planes, the loss curve and the
 //! tables (built by `tables`) into `assets/page.html`. The page forbids every request by its own
 //! content security policy, so it opens from a disk as it opens from a server.
 

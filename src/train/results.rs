@@ -25,7 +25,7 @@ struct Result3 {
 }
 
 /// Decodes every mesh, measures it and fills the run folder. The first mesh gets the files that
-/// interface.md names; each further one a folder under `meshes/`.
+/// docs/method.md names; each further one a folder under `meshes/`.
 pub fn write(
     trainer: &mut Trainer,
     items: &[Item],

@@ -15,7 +15,7 @@
 //!    `det = dx_1 dy_2 - dx_2 dy_1`, `a = (dz_1 dy_2 - dz_2 dy_1) / det`, `b = (dx_1 dz_2 - dx_2 dz_1) / det`
 //!    (a = b = 0 where det = 0), and at the pixel centre
 //!    `t = f32(clamp((a (j + 0.5 - x_0) + b (i + 0.5 - y_0)) + z_0, min z_k, max z_k))`: each operation rounded
-//!    once, in the order written, nothing fused. A `t` outside [0,1] is clipped. The opposite view has `1 - t`
+//!    once, in the order written, nothing fused. A `t` outside \[0,1\] is clipped. The opposite view has `1 - t`
 //!    in f32. The plane of the true triangle is more exact than snapped barycentrics on steep surfaces; the
 //!    clamp bounds it where snapping moved an edge across a pixel.
 //! 5. *Visibility.* The smallest key `bits(t) << 32 | triangle` wins (t >= +0, so its bits are ordered like its
