@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn up_turns_the_head_upright_and_the_face_forward() {
-    // (up, face) of the file, as method.md and the docs of `Up` name them.
+    // (up, face) of the file, as docs/method.md and the docs of `Up` name them.
     let conventions = [
         ("y", [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]),
         ("-y", [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]),
