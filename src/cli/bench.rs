@@ -20,8 +20,10 @@ pub struct Args {
     /// Counted runs of each
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

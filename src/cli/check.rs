@@ -8,6 +8,7 @@ use crate::ops::OPS;
 /// Check every op: values against an f64 oracle, gradients against differences, determinism
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
     /// Print nothing but failures

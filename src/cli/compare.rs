@@ -11,12 +11,15 @@ use std::path::PathBuf;
 pub struct Args {
     /// The reference
     a: PathBuf,
+    /// What reproduces it
     b: PathBuf,
     /// Area-uniform samples of each mesh
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     samples: u32,
+    /// Of the random draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

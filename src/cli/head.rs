@@ -13,6 +13,7 @@ pub struct Args {
     /// A mesh file; with --count a folder
     #[arg(short, long)]
     out: PathBuf,
+    /// Of the head
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Heads of the seeds from --seed on, as head_000.ply and so on

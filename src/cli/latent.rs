@@ -15,10 +15,12 @@ pub struct EncodeArgs {
     /// The run folder with the trained network
     #[arg(long)]
     run: PathBuf,
+    /// .obj, .ply, .stl, .glb or .gltf
     mesh: PathBuf,
     /// A .hexz file
     #[arg(short, long)]
     out: PathBuf,
+    /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 /// Render the six planes of a mesh
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// .obj, .ply, .stl, .glb or .gltf
     mesh: PathBuf,
     /// .safetensors, .npy or .png
     #[arg(short, long)]
@@ -17,8 +18,10 @@ pub struct Args {
     /// Pixels along an edge
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=8192))]
     size: u32,
+    /// What a pixel holds
     #[arg(long, default_value = "continuous")]
     representation: Representation,
+    /// Which normals a pixel holds
     #[arg(long, default_value = "interpolated")]
     normals: Normals,
     /// The axis of the mesh that points up

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// A run folder
     run: PathBuf,
+    /// The page
     #[arg(short, long, default_value = "report.html")]
     out: PathBuf,
 }

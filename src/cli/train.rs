@@ -20,6 +20,7 @@ pub struct Args {
     /// Run folder [default: runs/NAME-PRESET]
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Sizes of everything [default: standard]
     #[arg(long)]
     preset: Option<Preset>,
     /// Settings in TOML; the command line wins over them
@@ -28,6 +29,7 @@ pub struct Args {
     /// Go on from the checkpoint in the run folder, to the same bits as without the stop
     #[arg(long)]
     resume: bool,
+    /// Updates of the weights
     #[arg(long)]
     steps: Option<u64>,
     /// Stop after this long, for example 90s, 5m or 1h
@@ -42,8 +44,10 @@ pub struct Args {
     /// How the weights start
     #[arg(long)]
     init: Option<Initialisation>,
+    /// Of Adam, at its highest
     #[arg(long)]
     learning_rate: Option<f64>,
+    /// The learning rate over the steps
     #[arg(long)]
     schedule: Option<Schedule>,
     /// Weight of the SDF loss; 0 leaves it out
@@ -58,8 +62,10 @@ pub struct Args {
     /// Print the memory plan of a step and stop
     #[arg(long)]
     plan: bool,
+    /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
+    /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
 }
