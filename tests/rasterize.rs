@@ -135,8 +135,19 @@ fn patch(cells: usize, jitter: &[(u8, u8, bool)]) -> Mesh {
     Mesh { positions, normals: None, triangles }
 }
 
+/// Few cases by default, for a quick test; proptest's own variable asks for more.
+fn config() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig {
+        cases: asked.unwrap_or(48),
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, rng_seed: proptest::test_runner::RngSeed::Fixed(1), failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn soups_match_brute_force(mesh in triangle_soup()) {
