@@ -291,16 +291,53 @@ fn opposite_silhouettes_are_mirrored_and_binary_is_the_coverage() {
 }
 
 #[test]
-fn an_inside_out_mesh_faces_the_camera_all_the_same() {
+fn an_inside_out_mesh_is_turned_and_a_mixed_one_faces_the_cameras() {
     let good = sphere(0.8, 12);
     let mut inverted = good.clone();
     inverted.triangles.iter_mut().for_each(|t| t.swap(1, 2));
+    let mut mixed = good.clone();
+    mixed.triangles.iter_mut().step_by(2).for_each(|t| t.swap(1, 2));
     for normals in [Normals::Face, Normals::Interpolated] {
         let draw = |mesh| draw(mesh, 40, Representation::Continuous, normals);
-        for (a, b) in draw(&good).values.iter().zip(&draw(&inverted).values) {
-            // The corners come in another order, so the last bits may differ.
-            assert!((a - b).abs() < 1e-5);
+        for other in [&inverted, &mixed] {
+            for (a, b) in draw(&good).values.iter().zip(&draw(other).values) {
+                // The corners come in another order, so the last bits may differ.
+                assert!((a - b).abs() < 1e-5);
+            }
         }
+    }
+}
+
+#[test]
+fn through_an_opening_the_outward_normal_faces_away() {
+    // A bowl open to the back: the back view sees its inside alone.
+    let mut bowl = sphere(0.8, 24);
+    let behind = |t: &[u32; 3]| t.iter().all(|&v| bowl.positions[v as usize][2] < 1e-4);
+    let triangles: Vec<[u32; 3]> = bowl.triangles.iter().copied().filter(|t| !behind(t)).collect();
+    bowl.triangles = triangles;
+    for normals in [Normals::Face, Normals::Interpolated] {
+        let planes = draw(&bowl, 64, Representation::Continuous, normals);
+        for (view, turned) in [(FRONT, 1.0), (FRONT + 1, -1.0)] {
+            let middle = &planes.view(view)[4 * (32 * 64 + 32)..][..4];
+            assert!(turned * dot([middle[1], middle[2], middle[3]], VIEWS[view].forward) < -0.99);
+            let hits: Vec<&[f32]> = planes.view(view).chunks(4).filter(|value| value[0] < 1.0).collect();
+            let outward = |value: &&&[f32]| value[3] > 0.0;
+            assert!(hits.len() > 1500 && hits.iter().filter(outward).count() == hits.len());
+        }
+    }
+}
+
+#[test]
+fn a_mesh_without_normals_is_smooth_all_the_same() {
+    let given = sphere(0.9, 32);
+    let bare = Mesh { normals: None, ..given.clone() };
+    let of = |mesh| draw(mesh, 64, Representation::Continuous, Normals::Interpolated);
+    for (a, b) in of(&given).values.chunks(4).zip(of(&bare).values.chunks(4)) {
+        assert_eq!(a[0], b[0]);
+        // Half of what a face errs at its corners, pi/32 / sqrt(2); but for the poles, where the sphere has
+        // a vertex a column.
+        let cosine = dot([a[1], a[2], a[3]], [b[1], b[2], b[3]]);
+        assert!(a[0] == 1.0 || a[2].abs() > 0.98 || cosine.min(1.0).acos() < 0.035, "{a:?} {b:?}");
     }
 }
 

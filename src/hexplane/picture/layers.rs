@@ -87,6 +87,13 @@ struct Surface {
 }
 
 impl Surface {
+    /// Whether the camera looks through an opening at the inside. Above 0 because of the limb.
+    fn inside(&self) -> bool {
+        self.normal[2] < -0.2
+    }
+}
+
+impl Surface {
     fn seen(pixel: &[f32; 4], view: &View) -> Option<Self> {
         let [depth, n @ ..] = *pixel;
         let length = dot(n, n).sqrt();
@@ -95,14 +102,16 @@ impl Surface {
     }
 }
 
-/// Clay under a warm key light, a cool fill and a sky, with a rim against the ground.
+/// Clay under a warm key light, a cool fill and a sky, with a rim against the ground. Insides are slate.
 fn clay(surface: &Surface, hidden: f32, ground: Light) -> Light {
-    const ALBEDO: Light = [0.66, 0.45, 0.34];
+    const CLAY: Light = [0.66, 0.45, 0.34];
+    const SLATE: Light = [0.17, 0.22, 0.30];
     const KEY: [f32; 3] = [-0.46, 0.62, 0.635];
     const FILL: [f32; 3] = [0.86, 0.05, 0.508];
     // Halfway between the key light and the camera.
     const HALF: [f32; 3] = [-0.254, 0.343, 0.904];
-    let n = surface.normal;
+    let (albedo, n) =
+        if surface.inside() { (SLATE, surface.normal.map(|c| -c)) } else { (CLAY, surface.normal) };
     let open = (-hidden.max(0.0)).exp();
     // Wrapped, so that the terminator is soft, as it is on skin and clay.
     let key = ((dot(n, KEY) + 0.2) / 1.2).max(0.0).powf(1.3);
@@ -117,7 +126,7 @@ fn clay(surface: &Surface, hidden: f32, ground: Light) -> Light {
         let diffuse = [2.15, 2.0, 1.82][c] * key * (0.4 + 0.6 * open)
             + [0.28, 0.34, 0.44][c] * fill * open
             + sky_light * open * open;
-        let light = ALBEDO[c] * diffuse + gloss + [0.10, 0.12, 0.15][c] * grazing * sky * open;
+        let light = albedo[c] * diffuse + gloss + [0.10, 0.12, 0.15][c] * grazing * sky * open;
         // Crests a little brighter than flat ground, highlights rolled off.
         1.0 - (-0.95 * light * (1.0 + 0.25 * (-hidden).clamp(0.0, 0.6))).exp()
     });

@@ -103,11 +103,6 @@ impl Screen {
         [self.x.scaled(p, size), self.y.scaled(p, size), self.depth.scaled(p, 1.0)]
     }
 
-    /// The component of a world direction along the near view's forward axis.
-    pub fn forward(&self, direction: [f32; 3]) -> f32 {
-        self.depth.sign as f32 * direction[self.depth.axis]
-    }
-
     /// Minus the forward axis of the near view.
     pub fn towards_camera(&self) -> [f32; 3] {
         VIEWS[self.near].forward.map(|c| -c)

@@ -5,6 +5,7 @@ use super::fill::EMPTY;
 use super::screen::{Screen, Snapped};
 use crate::hexplane::Representation;
 use crate::mesh::Mesh;
+use crate::mesh::normalise::vertex_normals;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,9 +13,43 @@ use std::ops::Range;
 /// The cosine of 60 degrees, squared.
 const COS2_LIMIT: f32 = 0.25;
 
+/// Which side of a triangle is its outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one its corners run around anticlockwise.
+    Winding,
+    /// The other one: the mesh is inside out.
+    Inverted,
+    /// The one that is seen: the winding says nothing.
+    Seen,
+}
+
+/// Pixels that show a surface, and those of them that show its inside by the winding.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Count {
+    pub hits: usize,
+    pub inside: usize,
+}
+
+impl Count {
+    pub fn add(self, other: Self) -> Self {
+        Self { hits: self.hits + other.hits, inside: self.inside + other.inside }
+    }
+
+    /// What the winding of the whole mesh is worth.
+    pub fn side(self) -> Side {
+        match (5 * self.inside, self.hits) {
+            (five, hits) if five <= 2 * hits => Side::Winding,
+            (five, hits) if five < 3 * hits => Side::Seen,
+            _ => Side::Inverted,
+        }
+    }
+}
+
 pub struct Shader<'a> {
-    snapped: &'a Snapped<'a>,
+    pub snapped: &'a Snapped<'a>,
     representation: Representation,
+    pub side: Side,
     /// Geometric unit normals, one a triangle; zero where the triangle has no area.
     faces: Vec<[f32; 3]>,
     /// One a vertex; `None` for face normals.
@@ -30,22 +65,28 @@ impl<'a> Shader<'a> {
     ) -> Self {
         let continuous = representation == Representation::Continuous;
         let faces = if continuous { face_normals(mesh) } else { Vec::new() };
-        let vertices = match &mesh.normals {
-            Some(given) if continuous && normals == Normals::Interpolated => {
-                Some(Cow::Borrowed(given.as_slice()))
-            }
-            _ => None,
-        };
-        Self { snapped, representation, faces, vertices }
+        let vertices = (continuous && normals == Normals::Interpolated).then(|| match &mesh.normals {
+            Some(given) => Cow::Borrowed(given.as_slice()),
+            None => Cow::Owned(vertex_normals(mesh)),
+        });
+        Self { snapped, representation, side: Side::Winding, faces, vertices }
     }
 
-    /// Writes `rows` of a view from the keys of a band. `far`: into the mirror image.
-    pub fn resolve(&self, screen: &Screen, keys: &[u64], rows: Range<usize>, far: bool, out: &mut [f32]) {
+    /// Writes `rows` of a view from the keys of a band. `far`: into the mirror image. Counts nothing for
+    /// binary planes, which have no sides.
+    pub fn resolve(
+        &self,
+        screen: &Screen,
+        keys: &[u64],
+        rows: Range<usize>,
+        far: bool,
+        out: &mut [f32],
+    ) -> Count {
+        let mut total = Count::default();
         let size = screen.size;
         let channels = self.representation.channels();
         let count = rows.len();
-        for (row, keys) in rows.zip(keys.chunks(size)).enumerate().map(|(k, (row, keys))| ((k, row), keys)) {
-            let (local, row) = row;
+        for (local, (row, keys)) in rows.zip(keys.chunks(size)).enumerate() {
             let target = if far && screen.mirror_rows { count - 1 - local } else { local };
             let out = &mut out[target * size * channels..][..size * channels];
             let mirror_columns = far && !screen.mirror_rows;
@@ -58,10 +99,11 @@ impl<'a> Shader<'a> {
                 }
                 Representation::Continuous => {
                     let (pixels, _) = out.as_chunks_mut::<4>();
-                    self.resolve_row(screen, keys, row, far, mirror_columns, pixels);
+                    total = total.add(self.resolve_row(screen, keys, row, far, mirror_columns, pixels));
                 }
             }
         }
+        total
     }
 
     fn resolve_row(
@@ -72,7 +114,8 @@ impl<'a> Shader<'a> {
         far: bool,
         mirror: bool,
         out: &mut [[f32; 4]],
-    ) {
+    ) -> Count {
+        let mut count = Count::default();
         // Neighbours mostly see the same triangle: its normal is set up once a run.
         let mut run: Option<(u32, Run)> = None;
         for (column, &key) in keys.iter().enumerate() {
@@ -84,24 +127,28 @@ impl<'a> Shader<'a> {
                 if run.as_ref().is_none_or(|(of, _)| *of != triangle) {
                     run = Some((triangle, self.run(screen, triangle as usize, row, far)));
                 }
-                let [x, y, z] = run.as_ref().map_or([0.0; 3], |(_, run)| run.at(column as f32));
+                let Some((_, run)) = &run else { unreachable!("it was set above") };
+                count.hits += 1;
+                count.inside += usize::from(run.inside);
+                let [x, y, z] = run.at(column as f32);
                 [depth, x, y, z]
             };
         }
+        count
     }
 
     fn run(&self, screen: &Screen, triangle: usize, row: usize, far: bool) -> Run {
         let towards = screen.towards_camera().map(|c| if far { -c } else { c });
         let mut face = self.faces[triangle];
-        let facing = if far { screen.forward(face) } else { -screen.forward(face) };
+        let inside = dot(face, towards) < 0.0;
         if face == [0.0; 3] {
             face = towards;
-        } else if facing < 0.0 {
+        } else if self.side == Side::Inverted || (self.side == Side::Seen && inside) {
             face = face.map(|c| -c);
         }
         let smooth = self.vertices.as_ref().zip(screen.triangle(self.snapped, triangle));
         let Some((normals, outline)) = smooth else {
-            return Run { face, normal: [0.0; 3], step: [0.0; 3], origin: 0.0 };
+            return Run { inside, face, normal: [0.0; 3], step: [0.0; 3], origin: 0.0 };
         };
         let inverse = 1.0 / outline.area as f32;
         let corners = outline.order.map(|k| normals[self.snapped.triangles[triangle][k] as usize]);
@@ -113,13 +160,15 @@ impl<'a> Shader<'a> {
                 step[axis] += slope * corner[axis];
             }
         }
-        Run { face, normal, step, origin: outline.cols.0 as f32 }
+        Run { inside, face, normal, step, origin: outline.cols.0 as f32 }
     }
 }
 
 /// The normal along a row of one triangle.
 struct Run {
-    /// Faces the camera.
+    /// Whether the winding turns its back on the camera.
+    inside: bool,
+    /// Geometric, outward.
     face: [f32; 3],
     /// Interpolated, at column `origin`; zero for face normals.
     normal: [f32; 3],
