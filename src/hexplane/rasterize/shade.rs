@@ -13,6 +13,9 @@ use std::ops::Range;
 /// The cosine of 60 degrees, squared.
 const COS2_LIMIT: f32 = 0.25;
 
+/// Facets kept at hand: those of a few rows of a head of 20,000 triangles, within a core's own cache.
+const CACHED: usize = 512;
+
 /// Which side of a triangle is its outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -83,23 +86,24 @@ impl<'a> Shader<'a> {
         out: &mut [f32],
     ) -> Count {
         let mut total = Count::default();
+        let band = Band { screen, far, mirror: far && !screen.mirror_rows };
+        let mut facets = vec![(u32::MAX, Facet::default()); CACHED];
         let size = screen.size;
         let channels = self.representation.channels();
         let count = rows.len();
         for (local, (row, keys)) in rows.zip(keys.chunks(size)).enumerate() {
             let target = if far && screen.mirror_rows { count - 1 - local } else { local };
             let out = &mut out[target * size * channels..][..size * channels];
-            let mirror_columns = far && !screen.mirror_rows;
             match self.representation {
                 Representation::Binary => {
                     for (column, &key) in keys.iter().enumerate() {
-                        let target = if mirror_columns { size - 1 - column } else { column };
+                        let target = if band.mirror { size - 1 - column } else { column };
                         out[target] = f32::from(key != EMPTY);
                     }
                 }
                 Representation::Continuous => {
                     let (pixels, _) = out.as_chunks_mut::<4>();
-                    total = total.add(self.resolve_row(screen, keys, row, far, mirror_columns, pixels));
+                    total = total.add(self.resolve_row(&band, keys, row, &mut facets, pixels));
                 }
             }
         }
@@ -108,37 +112,35 @@ impl<'a> Shader<'a> {
 
     fn resolve_row(
         &self,
-        screen: &Screen,
+        band: &Band,
         keys: &[u64],
         row: usize,
-        far: bool,
-        mirror: bool,
+        facets: &mut Facets,
         out: &mut [[f32; 4]],
     ) -> Count {
         let mut count = Count::default();
-        // Neighbours mostly see the same triangle: its normal is set up once a run.
-        let mut run: Option<(u32, Run)> = None;
         for (column, &key) in keys.iter().enumerate() {
-            let target = if mirror { keys.len() - 1 - column } else { column };
+            let target = if band.mirror { keys.len() - 1 - column } else { column };
             out[target] = if key == EMPTY {
                 [1.0, 0.0, 0.0, 0.0]
             } else {
                 let (depth, triangle) = (f32::from_bits((key >> 32) as u32), key as u32);
-                if run.as_ref().is_none_or(|(of, _)| *of != triangle) {
-                    run = Some((triangle, self.run(screen, triangle as usize, row, far)));
+                let slot = &mut facets[triangle as usize % CACHED];
+                if slot.0 != triangle {
+                    *slot = (triangle, self.facet(band, triangle as usize));
                 }
-                let Some((_, run)) = &run else { unreachable!("it was set above") };
                 count.hits += 1;
-                count.inside += usize::from(run.inside);
-                let [x, y, z] = run.at(column as f32);
+                count.inside += usize::from(slot.1.inside);
+                let [x, y, z] = slot.1.at(row as f32, column as f32);
                 [depth, x, y, z]
             };
         }
         count
     }
 
-    fn run(&self, screen: &Screen, triangle: usize, row: usize, far: bool) -> Run {
-        let towards = screen.towards_camera().map(|c| if far { -c } else { c });
+    fn facet(&self, band: &Band, triangle: usize) -> Facet {
+        let screen = band.screen;
+        let towards = screen.towards_camera().map(|c| if band.far { -c } else { c });
         let mut face = self.faces[triangle];
         let inside = dot(face, towards) < 0.0;
         if face == [0.0; 3] {
@@ -148,38 +150,56 @@ impl<'a> Shader<'a> {
         }
         let smooth = self.vertices.as_ref().zip(screen.triangle(self.snapped, triangle));
         let Some((normals, outline)) = smooth else {
-            return Run { inside, face, normal: [0.0; 3], step: [0.0; 3], origin: 0.0 };
+            return Facet { inside, face, ..Facet::default() };
         };
         let inverse = 1.0 / outline.area as f32;
         let corners = outline.order.map(|k| normals[self.snapped.triangles[triangle][k] as usize]);
-        let (mut normal, mut step) = ([0.0; 3], [0.0; 3]);
-        for (corner, edge) in corners.iter().zip(outline.edges(row as i32)) {
-            let (weight, slope) = (edge.value as f32 * inverse, edge.step as f32 * inverse);
-            for axis in 0..3 {
-                normal[axis] += weight * corner[axis];
-                step[axis] += slope * corner[axis];
+        let origin = [outline.rows.0, outline.cols.0];
+        let mut facet = Facet { inside, face, origin: origin.map(|k| k as f32), ..Facet::default() };
+        for (corner, edge) in corners.iter().zip(outline.edges(outline.rows.0)) {
+            let [weight, down, across] =
+                [edge.value, edge.row_step, edge.step].map(|value| value as f32 * inverse);
+            for (axis, c) in corner.iter().enumerate() {
+                facet.normal[axis] += weight * c;
+                facet.down[axis] += down * c;
+                facet.across[axis] += across * c;
             }
         }
-        Run { inside, face, normal, step, origin: outline.cols.0 as f32 }
+        facet
     }
 }
 
-/// The normal along a row of one triangle.
-struct Run {
+/// Rows of one view: the near one of a screen or its mirror image.
+struct Band<'a> {
+    screen: &'a Screen,
+    far: bool,
+    /// Whether the columns are mirrored.
+    mirror: bool,
+}
+
+/// The normal over one triangle.
+#[derive(Clone, Copy, Default)]
+struct Facet {
     /// Whether the winding turns its back on the camera.
     inside: bool,
     /// Geometric, outward.
     face: [f32; 3],
-    /// Interpolated, at column `origin`; zero for face normals.
+    /// Interpolated, at pixel `origin` (row, column); zero for face normals.
     normal: [f32; 3],
-    step: [f32; 3],
-    origin: f32,
+    /// Its change a row and a column.
+    down: [f32; 3],
+    across: [f32; 3],
+    origin: [f32; 2],
 }
 
-impl Run {
-    fn at(&self, column: f32) -> [f32; 3] {
-        let along = column - self.origin;
-        let n: [f32; 3] = std::array::from_fn(|axis| self.normal[axis] + self.step[axis] * along);
+/// The facets used last, by the last digits of their triangle: most are seen in several rows.
+type Facets = [(u32, Facet)];
+
+impl Facet {
+    fn at(&self, row: f32, column: f32) -> [f32; 3] {
+        let (down, across) = (row - self.origin[0], column - self.origin[1]);
+        let n: [f32; 3] =
+            std::array::from_fn(|k| self.normal[k] + self.down[k] * down + self.across[k] * across);
         let square = dot(n, n);
         let cosine = dot(n, self.face);
         // False for NaN and for the zero vector.
