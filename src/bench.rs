@@ -124,7 +124,7 @@ pub fn network(settings: &Settings, runs: usize) -> Result<Vec<Measurement>> {
     }
     let len = trainer.model.layout.len();
     let (mut parameters, gradients) = (Arena::zeros(len), Arena::zeros(len));
-    let mut adam = Adam::new(settings.optimiser, len);
+    let mut adam = Adam::new(settings.optimiser, &trainer.model.layout);
     let name = format!("adam, {} parameters", trainer.model.parameter_count());
     let update = || {
         adam.update(parameters.as_mut_slice(), gradients.as_slice(), 1.0);

@@ -6,7 +6,7 @@ use hexcuda::shape::Shape;
 use hexcuda::tape::{Graph, ParameterLayout, Role, Tape};
 
 fn parameter(layout: &mut ParameterLayout, name: &str, extents: &[usize]) {
-    layout.add(name, Shape::new(extents), Role::Bias, false);
+    layout.add(name, Shape::new(extents), Role::Bias, false, 1.0);
 }
 
 /// loss = w * mean((x + x - target)^2): the repeated input must count twice.

@@ -1,12 +1,20 @@
 //! The network: encoder and decoder over single views with shared weights, views as the batch.
 
+use super::principal::channel_scale;
 use super::{Architecture, LinearCode, VIEWS};
 use crate::cpu::arena::Arena;
 use crate::error::Result;
 use crate::nn::{Builder, initialise};
-use crate::ops::Add;
+use crate::ops::{Add, ScaleChannels};
 use crate::shape::Shape;
 use crate::tape::{Graph, ParameterLayout, Value};
+
+/// Factors on the learning rate. Adam moves every weight by about the learning rate a step whatever
+/// its gradient; the patch convolutions of the linear path add up thousands of such moves, and a
+/// latent of the leading component moves a whole patch, so that at the full rate the first steps
+/// destroy the linear code that the network starts from.
+const LINEAR_RATE: f32 = 0.02;
+const ENCODER_RATE: f32 = 0.1;
 
 /// Architecture, names and values of all parameters.
 pub struct Autoencoder {
@@ -76,7 +84,7 @@ impl Autoencoder {
 
     pub fn record_encoder(&mut self, graph: &mut Graph, planes: Value) -> Result<Value> {
         let a = self.architecture.clone();
-        let mut b = Builder { graph, layout: &mut self.layout };
+        let mut b = Builder { graph, layout: &mut self.layout, rate: 1.0 };
         let mut x = b.conv("encoder.stem", planes, a.stem, a.stem, a.widths[0], false)?;
         for (level, &width) in a.widths.iter().enumerate() {
             if level > 0 {
@@ -93,17 +101,19 @@ impl Autoencoder {
             x = b.exchange("encoder.exchange", x, VIEWS)?;
         }
         x = b.norm("encoder.norm", x)?;
-        let latent = b.conv("encoder.out", x, 1, 1, a.latent_channels, a.linear_path)?;
         if !a.linear_path {
-            return Ok(latent);
+            return b.conv("encoder.out", x, 1, 1, a.latent_channels, false);
         }
+        b.rate = ENCODER_RATE;
+        let latent = b.conv("encoder.out", x, 1, 1, a.latent_channels, true)?;
+        b.rate = LINEAR_RATE;
         let linear = b.conv("encoder.linear", planes, a.patch, a.patch, a.latent_channels, false)?;
         b.graph.apply(Add, &[linear, latent])
     }
 
     pub fn record_decoder(&mut self, graph: &mut Graph, latent: Value) -> Result<Value> {
         let a = self.architecture.clone();
-        let mut b = Builder { graph, layout: &mut self.layout };
+        let mut b = Builder { graph, layout: &mut self.layout, rate: 1.0 };
         let top = a.widths.len() - 1;
         let mut x = b.conv("decoder.in", latent, 3, 1, a.widths[top], false)?;
         if a.embedding {
@@ -125,6 +135,9 @@ impl Autoencoder {
         if !a.linear_path {
             return Ok(decoded);
         }
+        let factors = (0..a.channels).map(|channel| 1.0 / channel_scale(a.channels, channel)).collect();
+        let decoded = b.graph.apply(ScaleChannels { factors }, &[decoded])?;
+        b.rate = LINEAR_RATE;
         let linear = b.conv_transpose("decoder.linear", latent, a.patch, a.channels, false)?;
         b.graph.apply(Add, &[linear, decoded])
     }

@@ -7,7 +7,7 @@ mod principal;
 
 pub use architecture::Architecture;
 pub use autoencoder::{Autoencoder, Halves};
-pub use principal::LinearCode;
+pub use principal::{DEPTH_SCALE, LinearCode};
 
 /// Views of a mesh: images that share one latent.
 pub const VIEWS: usize = crate::hexplane::VIEWS.len();

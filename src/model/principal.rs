@@ -6,9 +6,11 @@ use crate::error::{Error, Result};
 use crate::rng::Rng;
 use nalgebra::DMatrix;
 
-/// Depth counts this much more than a component of a normal: 4 in amplitude, so that an error of
-/// the surface weighs like one of its direction (docs/method.md, "The linear code").
-pub const DEPTH_SCALE: f32 = 4.0;
+/// Depth counts this much more than a component of a normal, in amplitude. The mesh follows from the
+/// depth alone, to a few thousandths; at 4, where a unit of depth weighs like a turn of the normal,
+/// the linear code of the quick preset reaches F 0.21 at 0.005 on a scanned head, at 32 0.31, and the
+/// network after 150 steps 0.66 and 0.92.
+pub const DEPTH_SCALE: f32 = 32.0;
 
 /// Distinct patches the components are fitted to at most; more are thinned out evenly.
 const MAX_PATCHES: usize = 8192;
@@ -47,7 +49,7 @@ struct Patches {
 
 impl LinearCode {
     /// Fits the code to planes `[6, N, N, channels]` of one or more meshes: principal components
-    /// of the patches about the mean of each channel, depth scaled by `DEPTH_SCALE`.
+    /// of the patches about the mean of each channel, depth scaled by [`DEPTH_SCALE`].
     pub fn fit(architecture: &Architecture, planes: &[&[f32]]) -> Result<Self> {
         let a = architecture;
         let patches = Patches::gather(a, planes);

@@ -1,7 +1,8 @@
 //! Adam (Kingma & Ba, ICLR 2015, algorithm 1) with gradient clipping by the global norm, in one
 //! pass over parameters, gradients and moments.
 
-use crate::cpu::arena::Arena;
+use crate::cpu::arena::{Arena, padded};
+use crate::tape::ParameterLayout;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -34,11 +35,22 @@ pub struct Adam {
     pub second: Arena,
     /// Updates made so far.
     pub updates: u64,
+    /// (end, factor on the learning rate) of consecutive stretches of the block.
+    rates: Vec<(usize, f32)>,
 }
 
 impl Adam {
-    pub fn new(settings: AdamSettings, len: usize) -> Self {
-        Self { settings, first: Arena::zeros(len), second: Arena::zeros(len), updates: 0 }
+    pub fn new(settings: AdamSettings, layout: &ParameterLayout) -> Self {
+        let len = layout.len();
+        let mut rates: Vec<(usize, f32)> = Vec::new();
+        for parameter in layout.iter() {
+            let end = padded(parameter.range.end);
+            match rates.last_mut() {
+                Some(last) if last.1 == parameter.rate => last.0 = end,
+                _ => rates.push((end, parameter.rate)),
+            }
+        }
+        Self { settings, first: Arena::zeros(len), second: Arena::zeros(len), updates: 0, rates }
     }
 
     /// One update at `rate_factor` times the learning rate; returns the global norm of the
@@ -57,22 +69,28 @@ impl Adam {
         let clipped = settings.clip_norm > 0.0 && norm > settings.clip_norm;
         let scale = if clipped { (settings.clip_norm / norm) as f32 } else { 1.0 };
         let (beta1, beta2) = (settings.beta1 as f32, settings.beta2 as f32);
-        let (rate, epsilon) = (rate as f32, settings.epsilon as f32);
-        let moments = self
-            .first
-            .as_mut_slice()
-            .par_chunks_mut(CHUNK)
-            .zip(self.second.as_mut_slice().par_chunks_mut(CHUNK));
-        parameters.par_chunks_mut(CHUNK).zip(gradients.par_chunks(CHUNK)).zip(moments).for_each(
-            |((parameters, gradients), (first, second))| {
-                for (((p, g), m), v) in parameters.iter_mut().zip(gradients).zip(first).zip(second) {
+        let epsilon = settings.epsilon as f32;
+        let mut rest = (parameters, gradients, self.first.as_mut_slice(), self.second.as_mut_slice());
+        let mut start = 0;
+        for &(end, factor) in &self.rates {
+            let rate = rate as f32 * factor;
+            let (p, g, m, v) = rest;
+            let (p, p_rest) = p.split_at_mut(end - start);
+            let (g, g_rest) = g.split_at(end - start);
+            let (m, m_rest) = m.split_at_mut(end - start);
+            let (v, v_rest) = v.split_at_mut(end - start);
+            rest = (p_rest, g_rest, m_rest, v_rest);
+            start = end;
+            let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
+            p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(moments).for_each(|((p, g), (m, v))| {
+                for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
                     let g = scale * g;
                     *m += (1.0 - beta1) * (g - *m);
                     *v += (1.0 - beta2) * (g * g - *v);
                     *p -= rate * *m / (v.sqrt() * second_correction + epsilon);
                 }
-            },
-        );
+            });
+        }
         norm
     }
 }
@@ -94,6 +112,12 @@ fn global_norm(gradients: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn layout(n: usize) -> ParameterLayout {
+        let mut layout = ParameterLayout::default();
+        layout.add("p", crate::shape::Shape::new(&[n]), crate::tape::Role::Bias, false, 1.0);
+        layout
+    }
 
     /// Algorithm 1 of the paper in f64.
     fn oracle(settings: &AdamSettings, start: &[f32], gradients: &[Vec<f32>]) -> Vec<f64> {
@@ -119,12 +143,12 @@ mod tests {
     fn follows_the_paper() {
         let settings = AdamSettings { learning_rate: 0.01, ..AdamSettings::default() };
         let mut rng = crate::rng::Rng::new(3, 0);
-        let n = CHUNK + 37;
+        let n = CHUNK + 48;
         let start: Vec<f32> = (0..n).map(|_| rng.normal()).collect();
         // Some steps below the clipping norm, some above.
         let gradients: Vec<Vec<f32>> =
             (0..5).map(|step| (0..n).map(|_| rng.normal() * 0.003 * (step + 1) as f32).collect()).collect();
-        let mut adam = Adam::new(settings, n);
+        let mut adam = Adam::new(settings, &layout(n));
         let mut parameters = start.clone();
         for gradient in &gradients {
             adam.update(&mut parameters, gradient, 1.0);
@@ -137,9 +161,9 @@ mod tests {
 
     #[test]
     fn a_broken_gradient_changes_nothing() {
-        let mut adam = Adam::new(AdamSettings::default(), 2);
-        let mut parameters = [1.0, 2.0];
-        assert!(!adam.update(&mut parameters, &[f32::NAN, 1.0], 1.0).is_finite());
-        assert_eq!((parameters, adam.updates), ([1.0, 2.0], 0));
+        let mut adam = Adam::new(AdamSettings::default(), &layout(16));
+        let mut parameters = [1.0; 16];
+        assert!(!adam.update(&mut parameters, &[f32::NAN; 16], 1.0).is_finite());
+        assert_eq!((parameters, adam.updates), ([1.0; 16], 0));
     }
 }

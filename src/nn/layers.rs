@@ -14,12 +14,14 @@ const CHANNELS_A_GROUP: usize = 16;
 pub struct Builder<'a> {
     pub graph: &'a mut Graph,
     pub layout: &'a mut ParameterLayout,
+    /// Factor on the learning rate of the parameters that are made next.
+    pub rate: f32,
 }
 
 impl Builder<'_> {
     fn parameter(&mut self, name: &str, extents: &[usize], role: Role, zero: bool) -> Value {
         if !self.layout.contains(name) {
-            self.layout.add(name, Shape::new(extents), role, zero);
+            self.layout.add(name, Shape::new(extents), role, zero, self.rate);
         }
         self.graph.parameter(self.layout, name)
     }

@@ -10,6 +10,7 @@ mod field_loss;
 mod group_norm;
 mod identity;
 mod mse;
+mod scale_channels;
 mod silu;
 mod view_mean;
 mod weighted_sum;
@@ -22,6 +23,7 @@ pub use field_loss::FieldLoss;
 pub use group_norm::GroupNorm;
 pub use identity::Identity;
 pub use mse::Mse;
+pub use scale_channels::ScaleChannels;
 pub use silu::Silu;
 pub use view_mean::ViewMean;
 pub use weighted_sum::WeightedSum;
@@ -43,6 +45,7 @@ pub static OPS: &[&dyn Op] = &[
     &ConvTranspose2d { stride: 1, padding: 0 },
     &GroupNorm { groups: 1, silu: false },
     &Silu,
+    &ScaleChannels { factors: Vec::new() },
     &FieldLoss { tau: crate::hexplane::field::TAU },
 ];
 

@@ -26,6 +26,8 @@ pub struct Parameter {
     pub role: Role,
     /// Starts at zero whatever the initialisation: the last layer of a branch.
     pub zero: bool,
+    /// Factor on the learning rate.
+    pub rate: f32,
     pub range: Range<usize>,
 }
 
@@ -38,14 +40,14 @@ pub struct ParameterLayout {
 impl ParameterLayout {
     /// # Panics
     /// When `name` is taken: two layers of one name would share their weights in silence.
-    pub fn add(&mut self, name: &str, shape: Shape, role: Role, zero: bool) {
+    pub fn add(&mut self, name: &str, shape: Shape, role: Role, zero: bool, rate: f32) {
         assert!(
             self.parameters.iter().all(|parameter| parameter.name != name),
             "two parameters named {name}"
         );
         let start = self.len();
         let range = start..start + shape.len();
-        self.parameters.push(Parameter { name: name.to_string(), shape, role, zero, range });
+        self.parameters.push(Parameter { name: name.to_string(), shape, role, zero, rate, range });
     }
 
     /// # Panics

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn conv_weights_are_stored_as_pytorch_has_them() {
         let mut layout = ParameterLayout::default();
-        layout.add("w", Shape::new(&[2, 3, 4, 5]), Role::Conv, false);
+        layout.add("w", Shape::new(&[2, 3, 4, 5]), Role::Conv, false, 1.0);
         let parameter = layout.get("w");
         let values: Vec<f32> = (0..120).map(|i| i as f32).collect();
         let file = in_file_order(parameter, &values);

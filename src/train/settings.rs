@@ -5,7 +5,7 @@ use crate::hexplane::Representation;
 use crate::hexplane::rasterize::Normals;
 use crate::mesh::metrics;
 use crate::mesh::normalise::Up;
-use crate::model::Architecture;
+use crate::model::{Architecture, DEPTH_SCALE};
 use crate::nn::{AdamSettings, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -78,20 +78,19 @@ pub struct Extraction {
 
 impl Settings {
     pub fn preset(preset: Preset) -> Self {
-        let (planes, patch, latent_channels, stem, grid) = match preset {
-            Preset::Quick => (128, 16, 64, 4, 128),
-            Preset::Standard => (256, 16, 64, 4, 192),
-            Preset::Paper => (512, 32, 256, 8, 256),
+        let (planes, patch, latent_channels, grid) = match preset {
+            Preset::Quick => (128, 16, 64, 128),
+            Preset::Standard => (256, 16, 64, 192),
+            Preset::Paper => (512, 32, 256, 256),
         };
         let (widths, encoder_blocks, decoder_blocks): (&[usize], &[usize], &[usize]) = match preset {
-            Preset::Quick => (&[48, 96, 192], &[0, 1, 1], &[1, 1, 1]),
-            Preset::Standard => (&[48, 96, 192], &[0, 1, 1], &[1, 1, 1]),
-            Preset::Paper => (&[96, 192, 448], &[0, 1, 4], &[1, 1, 5]),
+            Preset::Quick | Preset::Standard => (&[128, 256], &[0, 0], &[2, 1]),
+            Preset::Paper => (&[128, 256, 512], &[0, 0, 2], &[1, 2, 4]),
         };
-        let steps = match preset {
-            Preset::Quick => 300,
-            Preset::Standard => 300,
-            Preset::Paper => 200,
+        let (steps, learning_rate) = match preset {
+            Preset::Quick => (250, 3e-3),
+            Preset::Standard => (220, 3e-3),
+            Preset::Paper => (160, 2e-3),
         };
         Self {
             preset,
@@ -104,7 +103,7 @@ impl Settings {
                 channels: Representation::Continuous.channels(),
                 patch,
                 latent_channels,
-                stem,
+                stem: 8,
                 widths: widths.to_vec(),
                 encoder_blocks: encoder_blocks.to_vec(),
                 decoder_blocks: decoder_blocks.to_vec(),
@@ -117,12 +116,12 @@ impl Settings {
                 batch: 4,
                 initialisation: Initialisation::Principal,
                 schedule: Schedule::Cosine,
-                depth_weight: 16.0,
+                depth_weight: DEPTH_SCALE * DEPTH_SCALE,
                 sdf_weight: 0.1,
                 sdf_points: 2048,
                 checkpoint_every: 100,
             },
-            optimiser: AdamSettings { learning_rate: 1e-3, ..AdamSettings::default() },
+            optimiser: AdamSettings { learning_rate, beta2: 0.99, ..AdamSettings::default() },
             extraction: Extraction { grid, iso: 0.5 },
             metrics: metrics::Settings::default(),
         }

@@ -65,7 +65,7 @@ impl Trainer {
         tape.input_mut(recorded.weight)[0] = settings.training.depth_weight;
         let len = model.layout.len();
         Ok(Self {
-            adam: Adam::new(settings.optimiser, len),
+            adam: Adam::new(settings.optimiser, &model.layout),
             step: 0,
             settings: settings.clone(),
             gradients: Arena::zeros(len),
