@@ -26,6 +26,8 @@ from torch.nn import functional as F
 
 VIEWS = 6
 CHANNELS_A_GROUP = 16
+# model::DEPTH_SCALE: what is added to the linear path is that much smaller in depth.
+DEPTH_SCALE = 32
 LIMIT = 1e-5
 
 
@@ -86,7 +88,10 @@ class Network:
             if level > 0:
                 x = self.up(f"decoder.{level}.up", x)
         decoded = self.up("decoder.out", self.norm("decoder.norm", x))
-        return decoded + self.up("decoder.linear", latent) if self.linear else decoded
+        if not self.linear:
+            return decoded
+        decoded[:, 0] /= DEPTH_SCALE
+        return decoded + self.up("decoder.linear", latent)
 
 
 def read_latent(path):
