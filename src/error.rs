@@ -58,6 +58,12 @@ impl Error {
         Self::new(path.as_ref().display(), error, remedy)
     }
 
+    /// The same with a place around it, such as the file that a mesh was read from.
+    pub fn within(self, place: impl Display) -> Self {
+        let place = one_line(format_args!("{place}: {}", self.place));
+        Self { place, ..self }
+    }
+
     pub fn kind(&self) -> Kind {
         self.kind
     }

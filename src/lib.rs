@@ -6,12 +6,14 @@
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod console;
 pub mod cpu;
 pub mod cuda;
 pub mod device;
 pub mod error;
 pub mod files;
 pub mod hexplane;
+pub mod memory;
 pub mod mesh;
 pub mod model;
 pub mod nn;

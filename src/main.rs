@@ -6,7 +6,7 @@ fn main() -> ExitCode {
     match hexcuda::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hexcuda: {error}");
+            hexcuda::console::note(format_args!("hexcuda: {error}"));
             ExitCode::from(error.exit_code())
         }
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// for what stands on one line, itself alone.
 const LAYERS: &[&[&str]] = &[
     &["error", "shape", "rng"],
-    &["files", "cuda", "cpu"],
+    &["files", "console", "memory", "cuda", "cpu"],
     &["device", "mesh"],
     &["hexplane"],
     &["ops"],
@@ -104,8 +104,10 @@ fn code_of(text: &str) -> String {
         }
     }
     let blanked = String::from_utf8(code.clone()).unwrap();
-    for (start, _) in blanked.match_indices("#[cfg(test)]") {
-        blank(&mut code, start..start + item_length(&blanked[start..]));
+    for attribute in ["#[cfg(test)]", "#[cfg(all(test,"] {
+        for (start, _) in blanked.match_indices(attribute) {
+            blank(&mut code, start..start + item_length(&blanked[start..]));
+        }
     }
     String::from_utf8(code).unwrap()
 }

@@ -1,13 +1,14 @@
 //! `hexcuda bench`: microbenchmarks of the kernels at the shapes of a preset, and of the geometry.
 
 use crate::bench::{Measurement, geometry, network};
+use crate::console;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::mesh::io;
 use crate::mesh::normalise::{Up, normalise};
 use crate::mesh::sample_head::head;
 use crate::train::{Preset, Settings};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Time the kernels of a training step and the geometry; medians of several runs
 #[derive(Debug, clap::Args)]
@@ -34,22 +35,26 @@ pub fn run(args: Args) -> Result<()> {
         Some(path) => io::read(path)?,
         None => head(0, super::inputs::HEAD_TRIANGLES),
     };
-    let (mesh, transform) = normalise(&mesh, Up::default())?;
+    let (mesh, transform) = normalise(&mesh, Up::default())
+        .map_err(|error| error.within(args.mesh.as_deref().unwrap_or(Path::new("the head")).display()))?;
     let mut rows = geometry(&mesh, &transform, args.runs as usize)?;
     rows.extend(network(&Settings::preset(args.preset), args.runs as usize)?);
     if args.json {
         let text =
             serde_json::to_string_pretty(&serde_json::json!({ "device": device.to_string(), "rows": rows }));
-        println!("{}", text.map_err(|error| Error::new("bench", error, "report this"))?);
+        console::result(format_args!(
+            "{}",
+            text.map_err(|error| Error::new("bench", error, "report this"))?
+        ))?;
     } else {
-        println!("{device}; medians of {} runs, least and most in brackets", args.runs);
-        rows.iter().for_each(print);
+        console::result(format_args!("{device}; medians of {} runs, least and most in brackets", args.runs))?;
+        rows.iter().try_for_each(print)?;
     }
     Ok(())
 }
 
-fn print(row: &Measurement) {
+fn print(row: &Measurement) -> Result<()> {
     let times = format!("{:>10.3} ms [{:.3}, {:.3}]", row.median_ms, row.least_ms, row.most_ms);
     let rate = row.rate.as_ref().map_or(String::new(), |(value, unit)| format!("{value:.1} {unit}"));
-    println!("{:<58}{times:<40}{rate}", row.name);
+    console::result(format_args!("{:<58}{times:<40}{rate}", row.name))
 }

@@ -1,6 +1,7 @@
 //! `hexcuda check`: the uniform check of every op.
 
 use crate::check::check;
+use crate::console;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::ops::OPS;
@@ -20,7 +21,10 @@ pub fn run(args: Args) -> Result<()> {
     let device = args.device.select()?;
     let mut failures = 0;
     if !args.quiet {
-        println!("{:<18}{:<34}{:>10}{:>10}{:>10}", "op", "case", "forward", "gradient", "allowed");
+        console::result(format_args!(
+            "{:<18}{:<34}{:>10}{:>10}{:>10}",
+            "op", "case", "forward", "gradient", "allowed"
+        ))?;
     }
     for outcome in OPS.iter().flat_map(|op| check(*op)) {
         failures += usize::from(!outcome.failures.is_empty());
@@ -28,10 +32,10 @@ pub fn run(args: Args) -> Result<()> {
             let (op, case) = (outcome.op, &outcome.case);
             let (forward, gradient) = (outcome.forward_error, outcome.gradient_error);
             let words = outcome.failures.join("; ");
-            println!(
+            console::result(format_args!(
                 "{op:<18}{case:<34}{forward:>10.1e}{gradient:>10.1e}{:>10.1e}  {words}",
                 outcome.tolerance
-            );
+            ))?;
         }
     }
     if failures > 0 {
@@ -42,7 +46,7 @@ pub fn run(args: Args) -> Result<()> {
         ));
     }
     if !args.quiet {
-        println!("all {} ops pass on {device}; errors are relative L2", OPS.len());
+        console::result(format_args!("all {} ops pass on {device}; errors are relative L2", OPS.len()))?;
     }
     Ok(())
 }

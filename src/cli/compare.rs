@@ -1,5 +1,6 @@
 //! `hexcuda compare`: how well one mesh reproduces another.
 
+use crate::console;
 use crate::error::{Error, Result};
 use crate::mesh::io;
 use crate::mesh::metrics::{Metrics, Settings, compare};
@@ -25,35 +26,39 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let (a, transform) = normalise(&io::read(&args.a)?, Up::default())?;
+    let (a, transform) =
+        normalise(&io::read(&args.a)?, Up::default()).map_err(|error| error.within(args.a.display()))?;
     let b = io::read(&args.b)?.transformed(|p| transform.apply(p), |n| transform.turn(n));
     let settings = Settings { samples: args.samples as usize, seed: args.seed, ..Settings::default() };
     let metrics = compare(&a, &b, &settings)?;
     if args.json {
         let text = serde_json::to_string_pretty(&metrics);
-        println!("{}", text.map_err(|error| Error::new("compare", error, "report this"))?);
+        console::result(format_args!(
+            "{}",
+            text.map_err(|error| Error::new("compare", error, "report this"))?
+        ))?;
     } else {
-        print(&metrics);
+        print(&metrics)?;
     }
     Ok(())
 }
 
-fn print(metrics: &Metrics) {
+fn print(metrics: &Metrics) -> Result<()> {
     let number = |value: Option<f64>| value.map_or("n/a".to_string(), |value| format!("{value:.6}"));
     for score in &metrics.scores {
-        println!(
+        console::result(format_args!(
             "F-score at {:<6}     {:.4}  (precision {:.4}, recall {:.4})",
             score.threshold, score.f_score, score.precision, score.recall
-        );
+        ))?;
     }
-    println!("Chamfer L1           {}", number(metrics.chamfer_l1));
-    println!("Chamfer L2 (squared) {}", number(metrics.chamfer_l2));
-    println!("Hausdorff 95 %       {}", number(metrics.hausdorff_95));
-    println!("normal consistency   {}", number(metrics.normal_consistency));
-    println!("volume IoU           {}", number(metrics.volume_iou));
-    println!("near-surface         {:.6}", metrics.near_surface_accuracy);
+    console::result(format_args!("Chamfer L1           {}", number(metrics.chamfer_l1)))?;
+    console::result(format_args!("Chamfer L2 (squared) {}", number(metrics.chamfer_l2)))?;
+    console::result(format_args!("Hausdorff 95 %       {}", number(metrics.hausdorff_95)))?;
+    console::result(format_args!("normal consistency   {}", number(metrics.normal_consistency)))?;
+    console::result(format_args!("volume IoU           {}", number(metrics.volume_iou)))?;
+    console::result(format_args!("near-surface         {:.6}", metrics.near_surface_accuracy))?;
     for (name, health) in [("A", &metrics.reference_health), ("B", &metrics.health)] {
-        println!(
+        console::result(format_args!(
             "{name}: {} vertices, {} faces, {} components, {} boundary and {} non-manifold edges, {}",
             health.vertices,
             health.faces,
@@ -61,10 +66,10 @@ fn print(metrics: &Metrics) {
             health.boundary_edges,
             health.non_manifold_edges,
             if health.watertight { "watertight" } else { "not watertight" }
-        );
+        ))?;
     }
-    println!(
+    console::result(format_args!(
         "{} samples a mesh, seed {}; lengths in the normalised frame of A",
         metrics.samples, metrics.seed
-    );
+    ))
 }

@@ -32,6 +32,7 @@ pub fn run(args: Args) -> Result<()> {
             "0.5 is the surface",
         ));
     }
+    io::Format::from_path(&args.out)?;
     let planes = files::read(&args.planes)?;
     let field = Field::new(&planes, &Settings::default())?;
     let mesh = marching_cubes(&field.on_grid(args.grid as usize)?, field.level(args.iso))?;

@@ -32,6 +32,9 @@ pub fn run(args: Args) -> Result<()> {
     };
     std::fs::create_dir_all(&args.out).map_err(|error| Error::io(&args.out, &error))?;
     (0..u64::from(count)).into_par_iter().try_for_each(|index| {
-        io::write(&args.out.join(format!("head_{index:03}.ply")), &head(args.seed + index, triangles))
+        io::write(
+            &args.out.join(format!("head_{index:03}.ply")),
+            &head(args.seed.wrapping_add(index), triangles),
+        )
     })
 }

@@ -1,6 +1,7 @@
 //! `hexcuda encode` and `hexcuda decode`: a mesh to a latent file and back, with a trained run.
 
 use super::inputs::stem;
+use crate::console;
 use crate::error::{Error, Result};
 use crate::hexplane::files;
 use crate::mesh::io;
@@ -44,7 +45,8 @@ pub struct DecodeArgs {
 pub fn encode(args: EncodeArgs) -> Result<()> {
     let (mut model, settings) = load_model(&args.run)?;
     let mesh = io::read(&args.mesh)?;
-    let (_, transform, planes) = Prepare { settings: &settings }.planes(&mesh)?;
+    let (_, transform, planes) =
+        Prepare { settings: &settings }.planes(&mesh).map_err(|error| error.within(args.mesh.display()))?;
     let values = Encoder::new(&mut model)?.encode(&model, &planes);
     let a = &model.architecture;
     let latent = Latent {
@@ -56,7 +58,11 @@ pub fn encode(args: EncodeArgs) -> Result<()> {
     };
     let bytes = latent.write(&args.out)?;
     if !args.quiet {
-        println!("{}: {} floats, {bytes} bytes", args.out.display(), latent.values.len());
+        console::result(format_args!(
+            "{}: {} floats, {bytes} bytes",
+            args.out.display(),
+            latent.values.len()
+        ))?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ pub struct Args {
     #[arg(short, long)]
     out: PathBuf,
     /// Pixels along an edge
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
     size: u32,
     /// What a pixel holds
     #[arg(long, default_value = "continuous")]
@@ -33,7 +33,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let (mesh, transform) = normalise(&io::read(&args.mesh)?, args.up)?;
+    let (mesh, transform) =
+        normalise(&io::read(&args.mesh)?, args.up).map_err(|error| error.within(args.mesh.display()))?;
     let planes = rasterize(&mesh, &transform, args.size as usize, args.representation, args.normals)?;
     let precision = if args.fp16 { files::Precision::F16 } else { files::Precision::F32 };
     files::write(&args.out, &planes, precision)

@@ -1,6 +1,7 @@
 //! `hexcuda train`: meshes in, a trained autoencoder and its reconstructions out.
 
 use super::inputs;
+use crate::console;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::mesh::normalise::Up;
@@ -85,12 +86,12 @@ pub fn run(args: Args) -> Result<()> {
     ctrlc::set_handler(|| INTERRUPT.store(true, Ordering::SeqCst))
         .map_err(|error| Error::new("Ctrl-C", error, "run hexcuda in another shell"))?;
     if !args.quiet {
-        eprintln!(
+        console::note(format_args!(
             "{} mesh(es), preset {:?} on {device}, into {}",
             meshes.len(),
             settings.preset,
             out.display()
-        );
+        ));
     }
     let options = Options {
         out,
@@ -143,11 +144,14 @@ fn print_plan(settings: &Settings) -> Result<()> {
     let trainer = Trainer::new(settings, settings.training.batch, None)?;
     let mib = |floats: usize| floats as f64 * 4.0 / f64::from(1 << 20);
     let parameters = trainer.model.parameter_count();
-    println!("one step of {} mesh(es), preset {:?}", settings.training.batch, settings.preset);
-    println!("{:<12} {parameters:>13} {:>10.1} MiB", "parameters", mib(parameters));
-    println!("{:<12} {:>24.1} MiB", "gradients", mib(parameters));
-    println!("{:<12} {:>24.1} MiB", "adam", mib(2 * parameters));
-    println!("{}", trainer.plan());
+    console::result(format_args!(
+        "one step of {} mesh(es), preset {:?}",
+        settings.training.batch, settings.preset
+    ))?;
+    console::result(format_args!("{:<12} {parameters:>13} {:>10.1} MiB", "parameters", mib(parameters)))?;
+    console::result(format_args!("{:<12} {:>24.1} MiB", "gradients", mib(parameters)))?;
+    console::result(format_args!("{:<12} {:>24.1} MiB", "adam", mib(2 * parameters)))?;
+    console::result(format_args!("{}", trainer.plan()))?;
     Ok(())
 }
 

@@ -1,7 +1,12 @@
 //! The numbers that fix the shape of the network.
 
 use crate::error::{Error, Result};
+use crate::hexplane::rasterize::MAX_SIZE;
 use serde::{Deserialize, Serialize};
+
+/// Bounds that keep the products of sizes far from overflow; memory runs out long before.
+const MOST_BLOCKS: usize = 64;
+const MOST_CHANNELS: usize = 1 << 14;
 
 /// Sizes of the autoencoder. The encoder's stem is a patch convolution of `stem` pixels to the
 /// first width; each further width lies at half the resolution of the one before; the last one at
@@ -48,6 +53,12 @@ impl Architecture {
             format!("widths has {levels} entries, expected 1 to 10")
         } else if self.encoder_blocks.len() != levels || self.decoder_blocks.len() != levels {
             format!("encoder_blocks and decoder_blocks must have {levels} entries like widths")
+        } else if self.encoder_blocks.iter().chain(&self.decoder_blocks).any(|&blocks| blocks > MOST_BLOCKS) {
+            format!("encoder_blocks and decoder_blocks must be at most {MOST_BLOCKS}")
+        } else if self.planes > MAX_SIZE {
+            format!("planes is {}, expected at most {MAX_SIZE}", self.planes)
+        } else if self.widths.iter().chain([&self.latent_channels]).any(|&width| width > MOST_CHANNELS) {
+            format!("widths and latent_channels must be at most {MOST_CHANNELS}")
         } else if self.stem == 0 || self.patch != self.stem << (levels - 1) {
             format!("patch is {}, expected stem * 2^(widths - 1) = {}", self.patch, self.stem << (levels - 1))
         } else if self.planes == 0 || !self.planes.is_multiple_of(self.patch) {

@@ -4,6 +4,7 @@ use super::principal::channel_scale;
 use super::{Architecture, LinearCode, VIEWS};
 use crate::cpu::arena::Arena;
 use crate::error::Result;
+use crate::memory;
 use crate::nn::{Builder, initialise};
 use crate::ops::{Add, ScaleChannels};
 use crate::shape::Shape;
@@ -42,6 +43,7 @@ impl Autoencoder {
         let mut model =
             Self { architecture, layout: ParameterLayout::default(), parameters: Arena::zeros(0) };
         model.record(&mut Graph::default(), 1)?;
+        memory::require("the network", 4 * model.layout.len(), "take smaller widths or fewer blocks")?;
         model.parameters = Arena::zeros(model.layout.len());
         initialise(&model.layout, seed, model.parameters.as_mut_slice());
         if let Some(code) = code.filter(|_| model.architecture.linear_path) {

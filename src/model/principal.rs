@@ -3,6 +3,7 @@
 
 use super::{Architecture, VIEWS};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::rng::Rng;
 use nalgebra::DMatrix;
 
@@ -52,8 +53,10 @@ impl LinearCode {
     /// of the patches about the mean of each channel, depth scaled by [`DEPTH_SCALE`].
     pub fn fit(architecture: &Architecture, planes: &[&[f32]]) -> Result<Self> {
         let a = architecture;
-        let patches = Patches::gather(a, planes);
         let dimension = a.patch * a.patch * a.channels;
+        // Components in f64; encoder and decoder in f32.
+        memory::require("linear code", 16 * dimension * a.latent_channels, "take a smaller patch or latent")?;
+        let patches = Patches::gather(a, planes);
         let (components, deviations, explained) = patches.components(dimension, a.latent_channels)?;
         Ok(Self::assemble(a, &patches.mean, &components, &deviations, explained))
     }

@@ -2,6 +2,7 @@
 //! pass over parameters, gradients and moments.
 
 use crate::cpu::arena::{Arena, padded};
+use crate::error::{Error, Result};
 use crate::tape::ParameterLayout;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,28 @@ pub struct AdamSettings {
 impl Default for AdamSettings {
     fn default() -> Self {
         Self { learning_rate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, clip_norm: 1.0 }
+    }
+}
+
+impl AdamSettings {
+    /// Whether the numbers lie where the algorithm is defined.
+    pub fn validate(&self) -> Result<()> {
+        let problem = if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            "learning_rate must be a positive number"
+        } else if ![self.beta1, self.beta2].iter().all(|beta| (0.0..1.0).contains(beta)) {
+            "beta1 and beta2 must be at least 0 and less than 1"
+        } else if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
+            "epsilon must be a positive number"
+        } else if !(self.clip_norm.is_finite() && self.clip_norm >= 0.0) {
+            "clip_norm must be at least 0"
+        } else {
+            return Ok(());
+        };
+        Err(Error::usage(
+            "settings: optimiser",
+            problem,
+            "change the option or the line of the configuration file",
+        ))
     }
 }
 

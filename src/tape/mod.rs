@@ -11,6 +11,7 @@ pub use plan::{Plan, Usage};
 
 use crate::cpu::arena::Arena;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::ops::{Backward, Forward, Gradient, Tensor};
 use graph::{Node, Origin};
 use rayon::prelude::*;
@@ -32,6 +33,8 @@ impl Tape {
             return Err(Error::new("tape", format!("the loss must be a scalar, not {shape}"), "reduce it"));
         }
         let plan = Plan::new(&graph, loss, keep);
+        let remedy = "take smaller planes or widths, or a smaller --batch";
+        memory::require("the tape", 4 * plan.arena_len(), remedy)?;
         let arena = Arena::zeros(plan.arena_len());
         Ok(Self { graph, plan, arena })
     }

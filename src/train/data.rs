@@ -45,7 +45,7 @@ pub struct Prepare<'a> {
 impl Prepare<'_> {
     /// Normalises and rasterises; `name` stands in messages and results.
     pub fn item(&self, name: &str, mesh: &Mesh) -> Result<Item> {
-        let (mesh, transform, planes) = self.planes(mesh)?;
+        let (mesh, transform, planes) = self.planes(mesh).map_err(|error| error.within(name))?;
         if planes.values.chunks_exact(planes.channels()).all(|pixel| pixel[1..].iter().all(|&n| n == 0.0)) {
             let problem = "no view of it shows a surface";
             return Err(Error::new(name, problem, "check that its triangles have an area"));

@@ -3,6 +3,7 @@
 
 use super::evaluate::{Decoder, Encoder, linear_planes, mesh_of_planes};
 use super::{Item, MetricsLog, Options, Settings, Trainer};
+use crate::console;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::hexplane::{Planes, files, picture};
@@ -54,8 +55,7 @@ pub fn write(
         .map_err(|error| Error::new("summary", error, "report this"))?;
     write_atomic(&out.join("summary.json"), |file| writeln!(file, "{text}"))?;
     super::page::write(out, &out.join("report.html"))?;
-    announce(&summary, out, options.quiet);
-    Ok(())
+    announce(&summary, out, options.quiet)
 }
 
 /// Encoder and decoder of the trained network with their memory.
@@ -101,7 +101,10 @@ fn write_files(folder: &Path, item: &Item, result: &Result3) -> Result<()> {
     ];
     for (name, mesh) in meshes {
         if mesh.triangles.is_empty() {
-            eprintln!("{}: {name} has no surface at this level; no file is written for it", item.name);
+            console::note(format_args!(
+                "{}: {name} has no surface at this level; no file is written for it",
+                item.name
+            ));
             continue;
         }
         let mesh = own(mesh);
@@ -174,11 +177,11 @@ fn peak_memory() -> Option<u64> {
 }
 
 /// The figures that matter, on standard output.
-fn announce(summary: &Value, out: &Path, quiet: bool) {
+fn announce(summary: &Value, out: &Path, quiet: bool) -> Result<()> {
     if quiet {
-        return;
+        return Ok(());
     }
-    println!("{:<22}{:>12}{:>12}{:>12}", "", "network", "linear code", "ceiling");
+    console::result(format_args!("{:<22}{:>12}{:>12}{:>12}", "", "network", "linear code", "ceiling"))?;
     let rows = summary["mesh"]["scores"].as_array().map_or(0, Vec::len);
     let columns = ["mesh", "linear", "ceiling"];
     for k in 0..rows {
@@ -188,19 +191,22 @@ fn announce(summary: &Value, out: &Path, quiet: bool) {
             "mean" => summary["mean"][column][k]["f_score"].as_f64(),
             _ => summary[column]["scores"][k]["f_score"].as_f64(),
         });
-        print_row(&format!("{source} F-score at {threshold:.3}"), values);
+        print_row(&format!("{source} F-score at {threshold:.3}"), values)?;
     }
     if !summary["mean"].is_object() {
-        print_row("normal consistency", columns.map(|column| summary[column]["normal_consistency"].as_f64()));
-        print_row("volume IoU", columns.map(|column| summary[column]["volume_iou"].as_f64()));
+        print_row(
+            "normal consistency",
+            columns.map(|column| summary[column]["normal_consistency"].as_f64()),
+        )?;
+        print_row("volume IoU", columns.map(|column| summary[column]["volume_iou"].as_f64()))?;
     }
-    println!("{}", out.join("report.html").display());
+    console::result(format_args!("{}", out.join("report.html").display()))
 }
 
-fn print_row(name: &str, values: [Option<f64>; 3]) {
+fn print_row(name: &str, values: [Option<f64>; 3]) -> Result<()> {
     let cell = |value: Option<f64>| value.map_or("n/a".to_string(), |value| format!("{value:.4}"));
     let [a, b, c] = values.map(cell);
-    println!("{:<22}{a:>12}{b:>12}{c:>12}", name.trim());
+    console::result(format_args!("{:<22}{a:>12}{b:>12}{c:>12}", name.trim()))
 }
 
 /// A folder name of a mesh's name that no other mesh has.

@@ -1,6 +1,7 @@
 //! The loop: data, steps, checkpoints, progress, and a clean end when interrupted.
 
 use super::{Checkpoint, Item, LogRow, MetricsLog, Prepare, Settings, Trainer, results};
+use crate::console;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::mesh::Mesh;
@@ -39,15 +40,18 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
         let remedy = "add --resume to go on with it or name another folder with --out";
         return Err(Error::new(checkpoint.display(), "this folder holds a run", remedy));
     }
-    std::fs::create_dir_all(out).map_err(|error| Error::io(out, &error))?;
+    if options.resume {
+        same_run(&checkpoint, &Checkpoint::read(&checkpoint)?.settings, settings)?;
+    }
     let items = prepare(settings, meshes)?;
     let planes: Vec<&[f32]> = items.iter().map(|item| &item.planes.values[..]).collect();
     let code = LinearCode::fit(&settings.architecture, &planes)?;
     let mut trainer = Trainer::new(settings, items.len(), Some(&code))?;
     if options.resume {
-        let found = Checkpoint::restore(&checkpoint, &mut trainer)?;
-        same_run(&checkpoint, &found.settings, settings)?;
+        Checkpoint::restore(&checkpoint, &mut trainer)?;
     }
+    // Not before all of the input has proved good: a refusal leaves nothing behind.
+    std::fs::create_dir_all(out).map_err(|error| Error::io(out, &error))?;
     let config = settings.to_toml()?;
     write_atomic(&out.join("config.toml"), |file| file.write_all(config.as_bytes()))?;
     let mut log = MetricsLog::open(&out.join("metrics.csv"), trainer.step)?;
@@ -71,12 +75,24 @@ fn same_run(path: &Path, found: &Settings, wanted: &Settings) -> Result<()> {
     if found == *wanted {
         return Ok(());
     }
-    let (theirs, ours) = (found.to_toml()?, wanted.to_toml()?);
-    let difference = theirs.lines().zip(ours.lines()).find(|(a, b)| a != b);
-    let problem = difference.map_or("its settings differ".to_string(), |(a, b)| {
-        format!("it was made with `{a}`, this run has `{b}`")
-    });
+    let problem = difference("", &found.to_table()?, &wanted.to_table()?)
+        .map_or("its settings differ".to_string(), |(a, b)| {
+            format!("it was made with `{a}`, this run has `{b}`")
+        });
     Err(Error::new(path.display(), problem, "use the settings in config.toml beside it, or another --out"))
+}
+
+/// The first setting that differs, as both have it; those of the whole run before those of a part.
+fn difference(prefix: &str, theirs: &toml::Table, ours: &toml::Table) -> Option<(String, String)> {
+    let plain = |key: &String| {
+        let (a, b) = (&theirs[key], ours.get(key)?);
+        (!a.is_table() && a != b).then(|| (format!("{prefix}{key} = {a}"), format!("{prefix}{key} = {b}")))
+    };
+    let inside = |key: &String| {
+        let (a, b) = (theirs[key].as_table()?, ours.get(key)?.as_table()?);
+        difference(&format!("{prefix}{key}."), a, b)
+    };
+    theirs.keys().find_map(plain).or_else(|| theirs.keys().find_map(inside))
 }
 
 fn steps(
@@ -158,7 +174,10 @@ impl Progress {
             self.last_line = Instant::now();
             let rate = (step - self.first) as f64 / self.started.elapsed().as_secs_f64();
             let left = (self.total - step) as f64 / rate;
-            eprintln!("step {step}/{} loss {loss:.3e}, {rate:.2} steps/s, {left:.0} s left", self.total);
+            console::note(format_args!(
+                "step {step}/{} loss {loss:.3e}, {rate:.2} steps/s, {left:.0} s left",
+                self.total
+            ));
         }
     }
 

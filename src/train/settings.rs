@@ -10,6 +10,10 @@ use crate::nn::{AdamSettings, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// Bounds that keep the products of sizes far from overflow; memory runs out long before.
+const MOST_MESHES: usize = 1 << 16;
+const MOST_POINTS: usize = 1 << 24;
+
 /// Sizes of a run. `quick` and `standard` are for a CPU, `paper` has the sizes of the study.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -150,7 +154,7 @@ impl Settings {
         all.insert("preset".into(), toml::Value::try_from(preset).map_err(unwritable)?);
         let settings: Self = all.try_into().map_err(|error: toml::de::Error| {
             let remedy = "correct the settings; config.toml of a run shows all of them";
-            Error::new(path.display(), error.message(), remedy)
+            Error::new(path.display(), error, remedy)
         })?;
         Ok(settings)
     }
@@ -158,16 +162,18 @@ impl Settings {
     /// Whether the settings make sense together.
     pub fn validate(&self) -> Result<()> {
         self.architecture.validate()?;
+        self.optimiser.validate()?;
+        self.metrics.validate()?;
         let training = &self.training;
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let problem = if training.steps == 0 {
             "steps is 0, expected at least 1"
         } else if training.batch == 0 {
             "batch is 0, expected at least 1"
+        } else if training.batch > MOST_MESHES {
+            "batch is more than 65,536 meshes"
         } else if training.checkpoint_every == 0 {
             "checkpoint_every is 0, expected at least 1"
-        } else if !positive(self.optimiser.learning_rate) {
-            "learning_rate must be a positive number"
         } else if !positive(training.depth_weight.into())
             || !training.sdf_weight.is_finite()
             || training.sdf_weight < 0.0
@@ -175,14 +181,16 @@ impl Settings {
             "depth_weight must be positive and sdf_weight at least 0"
         } else if training.sdf_weight > 0.0 && training.sdf_points < 2 {
             "sdf_points must be at least 2 where sdf_weight is not 0"
+        } else if training.sdf_points > MOST_POINTS {
+            "sdf_points is more than 16,777,216"
         } else if !(2..=2048).contains(&self.extraction.grid) {
             "grid must be from 2 to 2048"
         } else if !(self.extraction.iso > 0.0 && self.extraction.iso < 1.0) {
             "iso must lie between 0 and 1"
-        } else if self.metrics.samples == 0 || self.metrics.iou_grid == 0 {
-            "metrics need at least 1 sample and a grid of 1"
         } else if self.representation != Representation::Continuous {
             "training takes continuous planes only in this version"
+        } else if self.architecture.channels != self.representation.channels() {
+            "channels must be 4 for continuous planes"
         } else {
             return Ok(());
         };
@@ -200,7 +208,7 @@ impl Settings {
         toml::to_string_pretty(self).map_err(unwritable)
     }
 
-    fn to_table(&self) -> Result<toml::Table> {
+    pub(super) fn to_table(&self) -> Result<toml::Table> {
         toml::Table::try_from(self).map_err(unwritable)
     }
 }

@@ -52,6 +52,25 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Whether the numbers lie in the ranges that memory and sense allow.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |name: &str, found: String, remedy: &str| {
+            Err(Error::usage(format!("metrics: {name}"), format!("is {found}"), remedy))
+        };
+        if self.samples == 0 || self.samples > 1 << 28 {
+            return wrong("samples", self.samples.to_string(), "choose 1 to 2^28");
+        }
+        if self.iou_grid == 0 || self.iou_grid > LARGEST_GRID {
+            return wrong("iou_grid", self.iou_grid.to_string(), "choose 1 to 512");
+        }
+        match self.thresholds.iter().find(|t| !(t.is_finite() && **t > 0.0)) {
+            Some(threshold) => wrong("thresholds", threshold.to_string(), "choose positive distances"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Precision, recall and F-score at one distance.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
@@ -110,7 +129,7 @@ impl Reference {
     /// Settings out of range; a mesh without triangles, with an index out of range or with a vertex
     /// that is not finite.
     pub fn new(mesh: &Mesh, settings: &Settings) -> Result<Self> {
-        check(settings)?;
+        settings.validate()?;
         let topology = Topology::new(mesh)?;
         let distance = MeshDistance::with_topology(mesh, &topology)?;
         let samples = Samples::new(mesh, settings.samples, settings.seed, "reference samples");
@@ -180,22 +199,6 @@ impl Reference {
             health,
             reference_health: self.health,
         }
-    }
-}
-
-fn check(settings: &Settings) -> Result<()> {
-    let wrong = |name: &str, found: String, remedy: &str| {
-        Err(Error::usage(format!("metrics: {name}"), format!("is {found}"), remedy))
-    };
-    if settings.samples == 0 || settings.samples > 1 << 28 {
-        return wrong("samples", settings.samples.to_string(), "choose 1 to 2^28");
-    }
-    if settings.iou_grid == 0 || settings.iou_grid > LARGEST_GRID {
-        return wrong("iou_grid", settings.iou_grid.to_string(), "choose 1 to 512");
-    }
-    match settings.thresholds.iter().find(|t| !(t.is_finite() && **t > 0.0)) {
-        Some(threshold) => wrong("thresholds", threshold.to_string(), "choose positive distances"),
-        None => Ok(()),
     }
 }
 
