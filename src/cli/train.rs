@@ -27,6 +27,12 @@ pub struct Args {
     /// Settings in TOML; the command line wins over them
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+    /// Meshes (files or folders) that are only judged, not trained on
+    #[arg(long, value_name = "INPUT", num_args = 1..)]
+    held_out: Vec<PathBuf>,
+    /// Warped copies of each mesh to train on beside it
+    #[arg(long, value_name = "N")]
+    augment: Option<usize>,
     /// Go on from the checkpoint in the run folder, to the same bits as without the stop
     #[arg(long)]
     resume: bool,
@@ -93,8 +99,10 @@ pub fn run(args: Args) -> Result<()> {
             out.display()
         ));
     }
+    let held_out = if args.held_out.is_empty() { Vec::new() } else { inputs::meshes(&args.held_out, 0)? };
     let options = Options {
         out,
+        held_out,
         resume: args.resume,
         time: args.time,
         quiet: args.quiet,
@@ -114,6 +122,7 @@ fn settings(args: &Args) -> Result<Settings> {
     let training = &mut settings.training;
     set(&mut training.steps, args.steps);
     set(&mut training.batch, args.batch);
+    set(&mut training.augment, args.augment);
     set(&mut training.initialisation, args.init);
     set(&mut training.schedule, args.schedule);
     set(&mut training.sdf_weight, args.sdf_weight);

@@ -14,8 +14,14 @@ use crate::tape::{Graph, ParameterLayout, Value};
 /// its gradient; the patch convolutions of the linear path add up thousands of such moves, and a
 /// latent of the leading component moves a whole patch, so that at the full rate the first steps
 /// destroy the linear code that the network starts from.
-const LINEAR_RATE: f32 = 0.02;
 const ENCODER_RATE: f32 = 0.1;
+/// Of the linear path, times the values of its patch: the moves of all of them add up.
+const LINEAR_RATE_PATCH: f32 = 20.0;
+
+/// The factor for the patch convolutions of the linear path.
+fn linear_rate(a: &Architecture) -> f32 {
+    (LINEAR_RATE_PATCH / (a.patch * a.patch * a.channels) as f32).min(1.0)
+}
 
 /// Architecture, names and values of all parameters.
 pub struct Autoencoder {
@@ -108,7 +114,7 @@ impl Autoencoder {
         }
         b.rate = ENCODER_RATE;
         let latent = b.conv("encoder.out", x, 1, 1, a.latent_channels, true)?;
-        b.rate = LINEAR_RATE;
+        b.rate = linear_rate(&a);
         let linear = b.conv("encoder.linear", planes, a.patch, a.patch, a.latent_channels, false)?;
         b.graph.apply(Add, &[linear, latent])
     }
@@ -139,7 +145,7 @@ impl Autoencoder {
         }
         let factors = (0..a.channels).map(|channel| 1.0 / channel_scale(a.channels, channel)).collect();
         let decoded = b.graph.apply(ScaleChannels { factors }, &[decoded])?;
-        b.rate = LINEAR_RATE;
+        b.rate = linear_rate(&a);
         let linear = b.conv_transpose("decoder.linear", latent, a.patch, a.channels, false)?;
         b.graph.apply(Add, &[linear, decoded])
     }

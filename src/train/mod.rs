@@ -1,5 +1,6 @@
 //! Training: settings, data, the step, checkpoints, the loop and what a run leaves behind.
 
+mod augment;
 mod checkpoint;
 mod data;
 mod evaluate;

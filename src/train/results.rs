@@ -29,7 +29,7 @@ struct Result3 {
 /// docs/method.md names; each further one a folder under `meshes/`.
 pub fn write(
     trainer: &mut Trainer,
-    items: &[Item],
+    judged: &Judged,
     code: &LinearCode,
     settings: &Settings,
     options: &Options,
@@ -38,10 +38,9 @@ pub fn write(
     let out = &options.out;
     let mut halves = Halves::new(&mut trainer.model)?;
     let mut per_mesh = Vec::new();
-    for (index, item) in items.iter().enumerate() {
+    for (index, item) in judged.trained.iter().enumerate() {
         let result = reconstruct(&trainer.model, &mut halves, item, code, settings)?;
-        let [mesh, linear, ceiling] = &result.metrics;
-        per_mesh.push(json!({ "name": item.name, "mesh": mesh, "linear": linear, "ceiling": ceiling }));
+        per_mesh.push(row(item, &result));
         if index == 0 {
             write_files(out, item, &result)?;
         } else {
@@ -50,12 +49,31 @@ pub fn write(
             write_files(&folder, item, &result)?;
         }
     }
-    let summary = summary(trainer, settings, options, log, per_mesh)?;
+    let mut summary = summary(trainer, settings, options, log, per_mesh)?;
+    if !judged.held_out.is_empty() {
+        let mut rows = Vec::new();
+        for item in judged.held_out {
+            rows.push(row(item, &reconstruct(&trainer.model, &mut halves, item, code, settings)?));
+        }
+        summary["held_out"] = json!({ "mean": means(&rows), "meshes": rows });
+    }
     let text = serde_json::to_string_pretty(&summary)
         .map_err(|error| Error::new("summary", error, "report this"))?;
     write_atomic(&out.join("summary.json"), |file| writeln!(file, "{text}"))?;
     super::page::write(out, &out.join("report.html"))?;
     announce(&summary, out, options.quiet)
+}
+
+/// The meshes that are decoded and measured.
+pub struct Judged<'a> {
+    pub trained: &'a [Item],
+    /// Not trained on; only their metrics are kept.
+    pub held_out: &'a [Item],
+}
+
+fn row(item: &Item, result: &Result3) -> Value {
+    let [mesh, linear, ceiling] = &result.metrics;
+    json!({ "name": item.name, "mesh": mesh, "linear": linear, "ceiling": ceiling })
 }
 
 /// Encoder and decoder of the trained network with their memory.
@@ -181,32 +199,36 @@ fn announce(summary: &Value, out: &Path, quiet: bool) -> Result<()> {
     if quiet {
         return Ok(());
     }
-    console::result(format_args!("{:<22}{:>12}{:>12}{:>12}", "", "network", "linear code", "ceiling"))?;
-    let rows = summary["mesh"]["scores"].as_array().map_or(0, Vec::len);
-    let columns = ["mesh", "linear", "ceiling"];
-    for k in 0..rows {
-        let threshold = summary["mesh"]["scores"][k]["threshold"].as_f64().unwrap_or_default();
-        let source = if summary["mean"].is_object() { "mean" } else { "" };
-        let values = columns.map(|column| match source {
-            "mean" => summary["mean"][column][k]["f_score"].as_f64(),
-            _ => summary[column]["scores"][k]["f_score"].as_f64(),
-        });
-        print_row(&format!("{source} F-score at {threshold:.3}"), values)?;
+    console::result(format_args!("{:<32}{:>12}{:>12}{:>12}", "", "network", "linear code", "ceiling"))?;
+    if summary["mean"].is_object() {
+        print_scores("mean ", &["mesh", "linear", "ceiling"].map(|column| &summary["mean"][column]))?;
+    } else {
+        let columns = ["mesh", "linear", "ceiling"].map(|column| &summary[column]);
+        print_scores("", &columns.map(|column| &column["scores"]))?;
+        print_row("normal consistency", columns.map(|column| column["normal_consistency"].as_f64()))?;
+        print_row("volume IoU", columns.map(|column| column["volume_iou"].as_f64()))?;
     }
-    if !summary["mean"].is_object() {
-        print_row(
-            "normal consistency",
-            columns.map(|column| summary[column]["normal_consistency"].as_f64()),
-        )?;
-        print_row("volume IoU", columns.map(|column| summary[column]["volume_iou"].as_f64()))?;
+    if summary["held_out"].is_object() {
+        let columns = ["mesh", "linear", "ceiling"].map(|column| &summary["held_out"]["mean"][column]);
+        print_scores("held-out mean ", &columns)?;
     }
     console::result(format_args!("{}", out.join("report.html").display()))
+}
+
+/// A line a threshold of three lists of scores.
+fn print_scores(prefix: &str, columns: &[&Value; 3]) -> Result<()> {
+    for k in 0..columns[0].as_array().map_or(0, Vec::len) {
+        let threshold = columns[0][k]["threshold"].as_f64().unwrap_or_default();
+        let values = columns.map(|column| column[k]["f_score"].as_f64());
+        print_row(&format!("{prefix}F-score at {threshold:.3}"), values)?;
+    }
+    Ok(())
 }
 
 fn print_row(name: &str, values: [Option<f64>; 3]) -> Result<()> {
     let cell = |value: Option<f64>| value.map_or("n/a".to_string(), |value| format!("{value:.4}"));
     let [a, b, c] = values.map(cell);
-    console::result(format_args!("{:<22}{a:>12}{b:>12}{c:>12}", name.trim()))
+    console::result(format_args!("{name:<32}{a:>12}{b:>12}{c:>12}"))
 }
 
 /// A folder name of a mesh's name that no other mesh has.

@@ -1,5 +1,6 @@
 //! The loop: data, steps, checkpoints, progress, and a clean end when interrupted.
 
+use super::augment::warped;
 use super::{Checkpoint, Item, LogRow, MetricsLog, Prepare, Settings, Trainer, results};
 use crate::console;
 use crate::error::{Error, Result};
@@ -20,6 +21,8 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 pub struct Options<'a> {
     /// The run folder.
     pub out: PathBuf,
+    /// Meshes that are not trained on, only judged.
+    pub held_out: Vec<(String, Mesh)>,
     /// Go on from the checkpoint in `out`.
     pub resume: bool,
     /// Stop after this long, with results; the schedule is still that of all steps.
@@ -43,7 +46,7 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
     if options.resume {
         same_run(&checkpoint, &Checkpoint::read(&checkpoint)?.settings, settings)?;
     }
-    let items = prepare(settings, meshes)?;
+    let items = prepare(settings, meshes, settings.training.augment)?;
     let planes: Vec<&[f32]> = items.iter().map(|item| &item.planes.values[..]).collect();
     let code = LinearCode::fit(&settings.architecture, &planes)?;
     let mut trainer = Trainer::new(settings, items.len(), Some(&code))?;
@@ -56,13 +59,29 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
     write_atomic(&out.join("config.toml"), |file| file.write_all(config.as_bytes()))?;
     let mut log = MetricsLog::open(&out.join("metrics.csv"), trainer.step)?;
     steps(&mut trainer, &items, settings, options, &mut log)?;
-    results::write(&mut trainer, &items, &code, settings, options, &log)
+    let (judged, held_out) = (&items[..meshes.len()], prepare(settings, &options.held_out, 0)?);
+    results::write(
+        &mut trainer,
+        &results::Judged { trained: judged, held_out: &held_out },
+        &code,
+        settings,
+        options,
+        &log,
+    )
 }
 
-/// Planes and distances of all meshes, made in parallel, in order.
-fn prepare(settings: &Settings, meshes: &[(String, Mesh)]) -> Result<Vec<Item>> {
+/// Planes and distances of all meshes, made in parallel, in order; behind them those of `copies`
+/// warped copies of each.
+fn prepare(settings: &Settings, meshes: &[(String, Mesh)], copies: usize) -> Result<Vec<Item>> {
     let prepare = Prepare { settings };
-    meshes.par_iter().map(|(name, mesh)| prepare.item(name, mesh)).collect()
+    let make = |at: usize| {
+        let (name, mesh) = &meshes[at % meshes.len()];
+        match at / meshes.len() {
+            0 => prepare.item(name, mesh),
+            copy => prepare.item(name, &warped(mesh, settings.seed, name, copy)),
+        }
+    };
+    (0..meshes.len() * (1 + copies)).into_par_iter().map(make).collect()
 }
 
 /// A run goes on only with what shapes its steps unchanged; the number of steps may grow.

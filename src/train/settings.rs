@@ -67,6 +67,9 @@ pub struct Training {
     pub sdf_weight: f32,
     /// Points with their true distance a mesh and step, half near the surface, half in the cube.
     pub sdf_points: usize,
+    /// Warped copies of each mesh that are trained on beside it: slightly turned and stretched, every
+    /// other one mirrored.
+    pub augment: usize,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
 }
@@ -94,7 +97,7 @@ impl Settings {
         let (steps, learning_rate) = match preset {
             Preset::Quick => (250, 3e-3),
             Preset::Standard => (220, 3e-3),
-            Preset::Paper => (160, 2e-3),
+            Preset::Paper => (160, 1e-3),
         };
         Self {
             preset,
@@ -123,6 +126,7 @@ impl Settings {
                 depth_weight: DEPTH_SCALE * DEPTH_SCALE,
                 sdf_weight: 0.1,
                 sdf_points: 2048,
+                augment: 0,
                 checkpoint_every: 100,
             },
             optimiser: AdamSettings { learning_rate, beta2: 0.99, ..AdamSettings::default() },
