@@ -168,8 +168,9 @@ fn a_small_run_gives_its_known_result() {
     );
 }
 
-/// What the decoded planes look like from afar: a map of a view, `#` where the normal is longer
-/// than a half, with `+` where its length is within 0.1 of that and may fall either way.
+/// What the decoded planes look like from afar: a map of the front view, `#` where the normal is
+/// longer than 0.6, `.` where it is shorter than 0.4, `+` between. Other vector units move a length by
+/// some 1e-4, so that a pixel changes its letter only where it lies that close to a border.
 #[test]
 fn a_small_run_decodes_to_its_known_silhouette() {
     let folder = tempfile::tempdir().unwrap();
