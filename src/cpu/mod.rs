@@ -2,7 +2,6 @@
 
 pub mod arena;
 pub mod conv;
-pub mod dispatch;
 pub mod math;
 pub mod simd;
 

@@ -42,13 +42,16 @@ mod screen;
 mod shade;
 
 use super::{Planes, Representation};
+use crate::cpu::simd::{self, Vectorised};
 use crate::mesh::{Mesh, Similarity};
 use crate::{Error, Result};
 use fill::{Bins, Fragments};
+use rayon::iter::repeat_n;
 use rayon::prelude::*;
-use screen::{PAIRS, Screen, Snapped};
+use screen::{PAIRS, Screen};
 use serde::{Deserialize, Serialize};
-use shade::{Count, Shader, Side};
+use shade::{Count, Scratch, Shader, Side};
+use std::ops::Range;
 
 /// Which normals the planes store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -84,24 +87,24 @@ pub fn rasterize(
     normals: Normals,
 ) -> Result<Planes> {
     check(mesh, size)?;
-    let snapped = Snapped::new(mesh, size)?;
-    let mut shader = Shader::new(mesh, &snapped, representation, normals);
+    let mut shader = Shader::new(mesh, representation, normals);
     let screens = PAIRS.map(|pair| {
-        let screen = Screen::new(pair, size);
-        let bins = Bins::new(&snapped, &screen);
+        let screen = Screen::new(pair, mesh, size);
+        let bins = Bins::new(&screen);
         (screen, bins)
     });
-    let mut values = vec![0.0f32; 6 * size * size * representation.channels()];
-    let side = draw(mesh, &shader, &screens, &mut values).side();
+    let len = 6 * size * size * representation.channels();
+    let mut values: Vec<f32> = repeat_n(0.0, len).with_min_len(1 << 16).collect();
+    let side = draw(&shader, &screens, &mut values).side();
     if side != Side::Winding {
         shader.side = side;
-        draw(mesh, &shader, &screens, &mut values);
+        draw(&shader, &screens, &mut values);
     }
     Ok(Planes { representation, size, values, transform: *transform })
 }
 
 /// Fills all planes, a task a band of a pair of views.
-fn draw(mesh: &Mesh, shader: &Shader, screens: &[(Screen, Bins)], values: &mut [f32]) -> Count {
+fn draw(shader: &Shader, screens: &[(Screen, Bins)], values: &mut [f32]) -> Count {
     let size = screens[0].0.size;
     let plane_len = values.len() / 6;
     let band_len = BAND * (plane_len / size);
@@ -117,13 +120,38 @@ fn draw(mesh: &Mesh, shader: &Shader, screens: &[(Screen, Bins)], values: &mut [
         };
         tasks.extend(near.zip(far).enumerate().map(|(band, (near, far))| (screen, bins, band, near, far)));
     }
-    let fill = |fragments: &mut Fragments, (screen, bins, band, near, far): (_, &Bins, usize, _, _)| {
+    let memory = || (Fragments::new(size), Scratch::new(size));
+    let band = |(fragments, scratch): &mut (Fragments, Scratch),
+                (screen, bins, band, near, far): (_, _, usize, _, _)| {
         let rows = band * BAND..((band + 1) * BAND).min(size);
-        fragments.fill(mesh, shader.snapped, screen, bins.band(band), rows.clone());
-        let near = shader.resolve(screen, &fragments.near, rows.clone(), false, near);
-        near.add(shader.resolve(screen, &fragments.far, rows, true, far))
+        simd::dispatch(BandTask { shader, screen, bins, band, rows, near, far, fragments, scratch })
     };
-    (tasks.into_par_iter()).map_init(|| Fragments::new(BAND * size), fill).reduce(Count::default, Count::add)
+    tasks.into_par_iter().map_init(memory, band).reduce(Count::default, Count::add)
+}
+
+/// A band of rows of a screen, and where its two views go.
+struct BandTask<'a> {
+    shader: &'a Shader<'a>,
+    screen: &'a Screen<'a>,
+    bins: &'a Bins,
+    band: usize,
+    rows: Range<usize>,
+    near: &'a mut [f32],
+    far: &'a mut [f32],
+    fragments: &'a mut Fragments,
+    scratch: &'a mut Scratch,
+}
+
+impl Vectorised for BandTask<'_> {
+    type Output = Count;
+
+    #[inline(always)]
+    fn run(self) -> Count {
+        let Self { shader, screen, fragments, scratch, .. } = self;
+        fragments.fill(screen, self.bins.band(self.band), self.rows.clone());
+        let near = shader.resolve(screen, fragments, self.rows.clone(), false, scratch, self.near);
+        near.add(shader.resolve(screen, fragments, self.rows, true, scratch, self.far))
+    }
 }
 
 fn check(mesh: &Mesh, size: usize) -> Result<()> {
@@ -143,6 +171,14 @@ fn check(mesh: &Mesh, size: usize) -> Result<()> {
     if let Some(triangle) = mesh.triangles.par_iter().position_first(outside) {
         let problem = format!("corners {:?} of {vertices} vertices", mesh.triangles[triangle]);
         return Err(Error::new(format!("mesh: triangle {triangle}"), problem, "repair the indices"));
+    }
+    // A comparison with NaN is false, so NaN is unusable too.
+    let usable = |p: [f32; 3]| p.iter().all(|c| c.abs() <= GUARD);
+    let unusable = |triangle: &usize| !mesh.corners(*triangle).into_iter().all(usable);
+    if let Some(triangle) = (0..mesh.triangles.len()).into_par_iter().find_first(unusable) {
+        let place = format!("mesh: triangle {triangle}");
+        let problem = format!("expected corners in [-1,1]^3, found {:?}", mesh.corners(triangle));
+        return Err(Error::new(place, problem, "normalise the mesh, or repair its coordinates"));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Visibility keys to pixel values: depth, and the normal of the visible triangle.
 
 use super::Normals;
-use super::fill::EMPTY;
-use super::screen::{Screen, Snapped};
+use super::fill::{EMPTY, Fragments, LANES};
+use super::screen::Screen;
 use crate::hexplane::Representation;
 use crate::mesh::Mesh;
 use crate::mesh::normalise::vertex_normals;
@@ -15,6 +15,9 @@ const COS2_LIMIT: f32 = 0.25;
 
 /// Facets kept at hand: those of a few rows of a head of 20,000 triangles, within a core's own cache.
 const CACHED: usize = 512;
+
+/// A pixel that shows no surface.
+const BACKGROUND: [f32; 4] = [1.0, 0.0, 0.0, 0.0];
 
 /// Which side of a triangle is its outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,7 @@ impl Count {
 }
 
 pub struct Shader<'a> {
-    pub snapped: &'a Snapped<'a>,
+    triangles: &'a [[u32; 3]],
     representation: Representation,
     pub side: Side,
     /// Geometric unit normals, one a triangle; zero where the triangle has no area.
@@ -59,106 +62,125 @@ pub struct Shader<'a> {
     vertices: Option<Cow<'a, [[f32; 3]]>>,
 }
 
+/// What shading a row needs and forgets.
+pub struct Scratch {
+    /// The facets used last, by the last digits of their triangle: most are seen in several rows.
+    facets: Vec<(u32, Facet)>,
+    /// x, y and z of the normals of a row, not of unit length, with room for the lanes that stick out.
+    normals: [Vec<f32>; 3],
+}
+
+impl Scratch {
+    pub fn new(size: usize) -> Self {
+        let facets = vec![(u32::MAX, Facet::default()); CACHED];
+        Self { facets, normals: std::array::from_fn(|_| vec![0.0; size + LANES]) }
+    }
+}
+
 impl<'a> Shader<'a> {
-    pub fn new(
-        mesh: &'a Mesh,
-        snapped: &'a Snapped<'a>,
-        representation: Representation,
-        normals: Normals,
-    ) -> Self {
+    pub fn new(mesh: &'a Mesh, representation: Representation, normals: Normals) -> Self {
         let continuous = representation == Representation::Continuous;
         let faces = if continuous { face_normals(mesh) } else { Vec::new() };
         let vertices = (continuous && normals == Normals::Interpolated).then(|| match &mesh.normals {
             Some(given) => Cow::Borrowed(given.as_slice()),
             None => Cow::Owned(vertex_normals(mesh)),
         });
-        Self { snapped, representation, side: Side::Winding, faces, vertices }
+        Self { triangles: &mesh.triangles, representation, side: Side::Winding, faces, vertices }
     }
 
     /// Writes `rows` of a view from the keys of a band. `far`: into the mirror image. Counts nothing for
     /// binary planes, which have no sides.
+    #[inline(always)]
     pub fn resolve(
         &self,
         screen: &Screen,
-        keys: &[u64],
+        fragments: &Fragments,
         rows: Range<usize>,
         far: bool,
+        scratch: &mut Scratch,
         out: &mut [f32],
     ) -> Count {
         let mut total = Count::default();
-        let band = Band { screen, far, mirror: far && !screen.mirror_rows };
-        let mut facets = vec![(u32::MAX, Facet::default()); CACHED];
-        let size = screen.size;
-        let channels = self.representation.channels();
+        scratch.facets.fill((u32::MAX, Facet::default()));
+        let keys = if far { &fragments.far } else { &fragments.near };
+        let mirror = far && !screen.mirror_rows;
         let count = rows.len();
-        for (local, (row, keys)) in rows.zip(keys.chunks(size)).enumerate() {
+        let row_len = out.len() / count;
+        for (local, (row, keys)) in rows.zip(keys.chunks(fragments.stride)).enumerate() {
+            let keys = &keys[..screen.size];
             let target = if far && screen.mirror_rows { count - 1 - local } else { local };
-            let out = &mut out[target * size * channels..][..size * channels];
+            let out = &mut out[target * row_len..][..row_len];
             match self.representation {
                 Representation::Binary => {
-                    for (column, &key) in keys.iter().enumerate() {
-                        let target = if band.mirror { size - 1 - column } else { column };
-                        out[target] = f32::from(key != EMPTY);
+                    keys.iter().zip(&mut *out).for_each(|(&key, out)| *out = f32::from(key != EMPTY));
+                    if mirror {
+                        out.reverse();
                     }
                 }
                 Representation::Continuous => {
-                    let (pixels, _) = out.as_chunks_mut::<4>();
-                    total = total.add(self.resolve_row(&band, keys, row, &mut facets, pixels));
+                    total = total.add(self.normals(screen, far, keys, row, scratch));
+                    let pixels = out.as_chunks_mut::<4>().0;
+                    write_row(keys, &scratch.normals, pixels);
+                    if mirror {
+                        pixels.reverse();
+                    }
                 }
             }
         }
         total
     }
 
-    fn resolve_row(
-        &self,
-        band: &Band,
-        keys: &[u64],
-        row: usize,
-        facets: &mut Facets,
-        out: &mut [[f32; 4]],
-    ) -> Count {
+    /// The normals of the visible triangles of a row: run by run of pixels that show the same one.
+    #[inline(always)]
+    fn normals(&self, screen: &Screen, far: bool, keys: &[u64], row: usize, scratch: &mut Scratch) -> Count {
         let mut count = Count::default();
-        for (column, &key) in keys.iter().enumerate() {
-            let target = if band.mirror { keys.len() - 1 - column } else { column };
-            out[target] = if key == EMPTY {
-                [1.0, 0.0, 0.0, 0.0]
-            } else {
-                let (depth, triangle) = (f32::from_bits((key >> 32) as u32), key as u32);
-                let slot = &mut facets[triangle as usize % CACHED];
-                if slot.0 != triangle {
-                    *slot = (triangle, self.facet(band, triangle as usize));
-                }
-                count.hits += 1;
-                count.inside += usize::from(slot.1.inside);
-                let [x, y, z] = slot.1.at(row as f32, column as f32);
-                [depth, x, y, z]
-            };
+        let mut column = 0;
+        while column < keys.len() {
+            if keys[column] == EMPTY {
+                column += 1;
+                continue;
+            }
+            let (start, triangle) = (column, keys[column] as u32);
+            while column < keys.len() && keys[column] as u32 == triangle {
+                column += 1;
+            }
+            let slot = &mut scratch.facets[triangle as usize % CACHED];
+            if slot.0 != triangle {
+                *slot = (triangle, self.facet(screen, far, triangle as usize));
+            }
+            let facet = &slot.1;
+            facet.write(row as f32, start..column, &mut scratch.normals);
+            count.hits += column - start;
+            count.inside += if facet.inside { column - start } else { 0 };
         }
         count
     }
 
-    fn facet(&self, band: &Band, triangle: usize) -> Facet {
-        let screen = band.screen;
-        let towards = screen.towards_camera().map(|c| if band.far { -c } else { c });
+    #[inline(always)]
+    fn facet(&self, screen: &Screen, far: bool, triangle: usize) -> Facet {
+        let towards = screen.towards_camera(far);
         let mut face = self.faces[triangle];
         let inside = dot(face, towards) < 0.0;
         if face == [0.0; 3] {
             face = towards;
         } else if self.side == Side::Inverted || (self.side == Side::Seen && inside) {
-            face = face.map(|c| -c);
+            face = [-face[0], -face[1], -face[2]];
         }
-        let smooth = self.vertices.as_ref().zip(screen.triangle(self.snapped, triangle));
-        let Some((normals, outline)) = smooth else {
-            return Facet { inside, face, ..Facet::default() };
-        };
-        let inverse = 1.0 / outline.area as f32;
-        let corners = outline.order.map(|k| normals[self.snapped.triangles[triangle][k] as usize]);
-        let origin = [outline.rows.0, outline.cols.0];
-        let mut facet = Facet { inside, face, origin: origin.map(|k| k as f32), ..Facet::default() };
-        for (corner, edge) in corners.iter().zip(outline.edges(outline.rows.0)) {
-            let [weight, down, across] =
-                [edge.value, edge.row_step, edge.step].map(|value| value as f32 * inverse);
+        let flat = Facet { inside, face, normal: face, sided: true, ..Facet::default() };
+        let Some(normals) = &self.vertices else { return flat };
+        let Some(outline) = screen.outline(triangle) else { return flat };
+        let triangle = self.triangles[triangle];
+        let normal = |corner: usize| normals[triangle[outline.order[corner]] as usize];
+        let corners = [normal(0), normal(1), normal(2)];
+        let sign = common_side(&corners, face);
+        let inverse = 1.0 / outline.area as f32 * sign.unwrap_or(1.0);
+        let origin = [outline.rows.0 as f32, outline.cols.0 as f32];
+        let mut facet = Facet { inside, face, origin, sided: sign.is_some(), ..Facet::default() };
+        let edges = outline.edges(outline.rows.0);
+        for (corner, edge) in corners.iter().zip(&edges) {
+            let weight = edge.value as f32 * inverse;
+            let down = edge.row_step as f32 * inverse;
+            let across = edge.step as f32 * inverse;
             for (axis, c) in corner.iter().enumerate() {
                 facet.normal[axis] += weight * c;
                 facet.down[axis] += down * c;
@@ -169,22 +191,28 @@ impl<'a> Shader<'a> {
     }
 }
 
-/// Rows of one view: the near one of a screen or its mirror image.
-struct Band<'a> {
-    screen: &'a Screen,
-    far: bool,
-    /// Whether the columns are mirrored.
-    mirror: bool,
+/// 1 where the normals of all corners are within 60 degrees of the face's, -1 where their opposites are, so that
+/// what is interpolated between them is too (such vectors form a convex cone). `None` where a pixel could decide
+/// otherwise: near the limit, and for lengths so far from 1 that rounding could.
+fn common_side(corners: &[[f32; 3]; 3], face: [f32; 3]) -> Option<f32> {
+    let sign = 1f32.copysign(dot(corners[0], face));
+    let agrees = |n: &[f32; 3]| {
+        let (square, cosine) = (dot(*n, *n), sign * dot(*n, face));
+        (0.25..4.0).contains(&square) && cosine > 0.0 && cosine * cosine > 1.01 * COS2_LIMIT * square
+    };
+    corners.iter().all(agrees).then_some(sign)
 }
 
-/// The normal over one triangle.
+/// The normal over one triangle of a view.
 #[derive(Clone, Copy, Default)]
 struct Facet {
     /// Whether the winding turns its back on the camera.
     inside: bool,
+    /// Whether `normal` is on the outside all over the triangle, and not far from `face`.
+    sided: bool,
     /// Geometric, outward.
     face: [f32; 3],
-    /// Interpolated, at pixel `origin` (row, column); zero for face normals.
+    /// Interpolated, at pixel `origin` (row, column).
     normal: [f32; 3],
     /// Its change a row and a column.
     down: [f32; 3],
@@ -192,23 +220,49 @@ struct Facet {
     origin: [f32; 2],
 }
 
-/// The facets used last, by the last digits of their triangle: most are seen in several rows.
-type Facets = [(u32, Facet)];
-
 impl Facet {
-    fn at(&self, row: f32, column: f32) -> [f32; 3] {
-        let (down, across) = (row - self.origin[0], column - self.origin[1]);
-        let n: [f32; 3] =
-            std::array::from_fn(|k| self.normal[k] + self.down[k] * down + self.across[k] * across);
-        let square = dot(n, n);
-        let cosine = dot(n, self.face);
-        // False for NaN and for the zero vector.
-        if square > f32::MIN_POSITIVE && cosine * cosine >= COS2_LIMIT * square {
-            let scale = square.sqrt().recip().copysign(cosine);
-            n.map(|c| c * scale)
-        } else {
-            self.face
+    /// Writes outward normals of any length at columns `run` of a row, and whatever up to [`LANES`] further.
+    #[inline(always)]
+    fn write(&self, row: f32, run: Range<usize>, normals: &mut [Vec<f32>; 3]) {
+        let down = row - self.origin[0];
+        for start in run.clone().step_by(LANES) {
+            for (axis, normals) in normals.iter_mut().enumerate() {
+                let base = self.normal[axis] + self.down[axis] * down;
+                let lanes = &mut normals[start..start + LANES];
+                for (lane, normal) in lanes.iter_mut().enumerate() {
+                    *normal = base + self.across[axis] * ((start + lane) as f32 - self.origin[1]);
+                }
+            }
         }
+        if !self.sided {
+            self.choose(run, normals);
+        }
+    }
+
+    /// Turns normals to the side of the face; takes the face's where they are too far from it.
+    #[cold]
+    fn choose(&self, run: Range<usize>, normals: &mut [Vec<f32>; 3]) {
+        for column in run {
+            let n: [f32; 3] = std::array::from_fn(|axis| normals[axis][column]);
+            let square = dot(n, n);
+            let cosine = dot(n, self.face);
+            // False for NaN and for the zero vector.
+            let near = square > f32::MIN_POSITIVE && cosine * cosine >= COS2_LIMIT * square;
+            let chosen = if near { n.map(|c| c * 1f32.copysign(cosine)) } else { self.face };
+            normals.iter_mut().zip(chosen).for_each(|(normals, c)| normals[column] = c);
+        }
+    }
+}
+
+/// Depth and unit normal of a row.
+#[inline(always)]
+fn write_row(keys: &[u64], [x, y, z]: &[Vec<f32>; 3], out: &mut [[f32; 4]]) {
+    let normals = x.iter().zip(y).zip(z);
+    for ((&key, ((&x, &y), &z)), out) in keys.iter().zip(normals).zip(out) {
+        let scale = (x * x + y * y + z * z).sqrt().recip();
+        let depth = f32::from_bits((key >> 32) as u32);
+        let pixel = [depth, x * scale, y * scale, z * scale];
+        *out = if key == EMPTY { BACKGROUND } else { pixel };
     }
 }
 
@@ -217,12 +271,14 @@ fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
 }
 
 fn face_normals(mesh: &Mesh) -> Vec<[f32; 3]> {
-    let normal = |triangle: usize| {
-        let [a, b, c] = mesh.corners(triangle).map(|p| p.map(f64::from));
-        let [u, v]: [[f64; 3]; 2] = [b, c].map(|p| std::array::from_fn(|axis| p[axis] - a[axis]));
-        let n = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
-        let length = (n[0] * n[0] + n[1] * n[1] + n[2] * n[2]).sqrt();
-        if length > 0.0 { n.map(|c| (c / length) as f32) } else { [0.0; 3] }
+    let normal = |triangle: &[u32; 3]| {
+        let corner = |k: usize| mesh.positions[triangle[k] as usize];
+        let (a, b, c) = (corner(0), corner(1), corner(2));
+        let along = |p: [f32; 3], axis: usize| f64::from(p[axis]) - f64::from(a[axis]);
+        let cross = |i: usize, j: usize| along(b, i) * along(c, j) - along(b, j) * along(c, i);
+        let (x, y, z) = (cross(1, 2), cross(2, 0), cross(0, 1));
+        let length = (x * x + y * y + z * z).sqrt();
+        if length > 0.0 { [(x / length) as f32, (y / length) as f32, (z / length) as f32] } else { [0.0; 3] }
     };
-    (0..mesh.triangles.len()).into_par_iter().with_min_len(1024).map(normal).collect()
+    mesh.triangles.par_iter().with_min_len(1024).map(normal).collect()
 }

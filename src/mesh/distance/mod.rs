@@ -25,7 +25,7 @@ use self::bvh::{Bvh, Nearest};
 use self::winding::Dipoles;
 use super::Mesh;
 use super::topology::Topology;
-use crate::cpu::dispatch::{Vectorised, vectorised};
+use crate::cpu::simd::{self, Vectorised};
 use crate::error::{Error, Result};
 
 pub(crate) use self::winding::Crossing;
@@ -103,13 +103,13 @@ impl MeshDistance {
 
     /// The nearest points of the surface to `points`, in their order.
     pub fn closest_of(&self, points: &[[f32; 3]]) -> Vec<Closest> {
-        self.in_order(points, |points| vectorised(ClosestTask { mesh: self, points }))
+        self.in_order(points, |points| simd::dispatch(ClosestTask { mesh: self, points }))
     }
 
     /// Distances to the surface, not negative, in the units of the mesh.
     pub fn distances(&self, points: &[[f32; 3]]) -> Vec<f32> {
         self.in_order(points, |points| {
-            let closest = vectorised(ClosestTask { mesh: self, points });
+            let closest = simd::dispatch(ClosestTask { mesh: self, points });
             closest.into_iter().map(|closest| closest.distance).collect()
         })
     }
@@ -117,8 +117,8 @@ impl MeshDistance {
     /// Distances to the surface, negative inside, in the units of the mesh.
     pub fn signed_distances(&self, points: &[[f32; 3]]) -> Vec<f32> {
         self.in_order(points, |points| {
-            let closest = vectorised(ClosestTask { mesh: self, points });
-            let inside = vectorised(InsideTask { mesh: self, points, closest: Some(&closest) });
+            let closest = simd::dispatch(ClosestTask { mesh: self, points });
+            let inside = simd::dispatch(InsideTask { mesh: self, points, closest: Some(&closest) });
             let sign = |inside: bool| if inside { -1.0 } else { 1.0 };
             closest.iter().zip(inside).map(|(closest, inside)| closest.distance * sign(inside)).collect()
         })
@@ -126,13 +126,13 @@ impl MeshDistance {
 
     /// Which of the points are inside. On the surface itself either answer can come.
     pub fn inside(&self, points: &[[f32; 3]]) -> Vec<bool> {
-        self.in_order(points, |points| vectorised(InsideTask { mesh: self, points, closest: None }))
+        self.in_order(points, |points| simd::dispatch(InsideTask { mesh: self, points, closest: None }))
     }
 
     /// The generalised winding number: 1 inside a closed surface with outward normals, 0 outside;
     /// exact for a closed mesh, to about 0.01 for an open one.
     pub fn winding_number(&self, p: [f32; 3]) -> f32 {
-        vectorised(WindingTask { mesh: self, p })
+        simd::dispatch(WindingTask { mesh: self, p })
     }
 
     /// The corners of a triangle, as the mesh has them.
