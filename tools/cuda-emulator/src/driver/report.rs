@@ -1,0 +1,199 @@
+//! What is told at the end: counters of kernels, findings, leaks.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::abi::Handle;
+use super::configuration::Report;
+use super::memory::Owner;
+use super::state::{Context, Driver, driver, lock};
+use crate::observe::{Class, Counters, table};
+
+/// Counters and findings of the process so far.
+#[derive(Default)]
+pub struct Reporter {
+    /// Launches and their counters, by kernel.
+    kernels: Mutex<BTreeMap<String, (u64, Counters)>>,
+    /// Kind and line of each finding.
+    findings: Mutex<Vec<(String, String)>>,
+}
+
+impl Reporter {
+    pub fn count(&self, report: &Report, kernel: &str, counters: &Counters) {
+        if *report == Report::None {
+            return;
+        }
+        let mut kernels = lock(&self.kernels);
+        let entry = kernels.entry(kernel.to_owned()).or_default();
+        entry.0 += 1;
+        entry.1.add(counters);
+    }
+
+    pub fn find(&self, kind: &str, line: String) {
+        lock(&self.findings).push((kind.to_owned(), line));
+    }
+}
+
+/// Says what a context still holds; a reset or the exit of the process loses it.
+pub fn leaks_of(driver: &Driver, context: &Context) {
+    // After a fault nothing can be freed any more: what is left then is no leak.
+    if context.healthy().is_ok() {
+        leaks(driver, |owner| owner == context.handle);
+    }
+    write(driver);
+}
+
+fn leaks(driver: &Driver, of: impl Fn(Handle) -> bool) {
+    if !driver.configuration.leaks {
+        return;
+    }
+    for device in &driver.devices {
+        let mut held: Vec<_> = lock(&device.allocations).clone().into_iter().collect();
+        held.retain(|(_, allocation)| of(allocation.context) && allocation.owner == Owner::Program);
+        held.sort_by_key(|(_, allocation)| allocation.serial);
+        for (address, allocation) in held {
+            let line = format!(
+                "leak: {} bytes at {address:#x} of device {}, allocation {} ({}), never freed",
+                allocation.bytes, device.ordinal, allocation.serial, allocation.origin
+            );
+            eprintln!("cuda-emulator: {line}");
+            driver.reporter.find("leak", line);
+        }
+    }
+}
+
+fn host_leaks(driver: &Driver) {
+    if !driver.configuration.leaks {
+        return;
+    }
+    for (address, range) in lock(&driver.host).iter() {
+        let verb = if range.registered { "unregistered" } else { "freed" };
+        let line = format!(
+            "leak: {} bytes of host memory at {address:#x} ({}), never {verb}",
+            range.bytes, range.origin
+        );
+        eprintln!("cuda-emulator: {line}");
+        driver.reporter.find("leak", line);
+    }
+}
+
+/// Registers the report for the process's exit.
+pub fn report_at_exit() {
+    extern "C" fn at_exit() {
+        // A panic must not cross into the C library's exit.
+        let _ = std::panic::catch_unwind(|| {
+            if let Ok(driver) = driver() {
+                leaks(driver, |owner| {
+                    driver.contexts.get(owner).is_ok_and(|context| context.healthy().is_ok())
+                });
+                host_leaks(driver);
+                write(driver);
+                if driver.configuration.report != Report::None {
+                    eprint!("{}", kernel_table(&driver.reporter));
+                }
+            }
+        });
+    }
+    // SAFETY: `at_exit` takes nothing, never unwinds, and lives as long as this library. When it cannot be
+    // registered there is no report, which is all it is for.
+    unsafe { libc::atexit(at_exit) };
+}
+
+fn kernel_table(reporter: &Reporter) -> String {
+    let kernels = lock(&reporter.kernels);
+    table(kernels.iter().map(|(name, (launches, counters))| (name.as_str(), *launches, counters)))
+}
+
+/// Writes the JSON file, whole or not at all.
+fn write(driver: &Driver) {
+    if let Report::File(path) = &driver.configuration.report
+        && let Err(error) = replace(path, &json(&driver.reporter))
+    {
+        eprintln!("cuda-emulator: CUDA_EMULATOR_REPORT={}: not written: {error}", path.display());
+    }
+}
+
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = path.with_file_name(name);
+    std::fs::write(&part, text)?;
+    std::fs::rename(&part, path).inspect_err(|_| {
+        // The rename's error is the one to report.
+        let _ = std::fs::remove_file(&part);
+    })
+}
+
+fn json(reporter: &Reporter) -> String {
+    let mut text = String::from("{\n  \"kernels\": [");
+    for (index, (name, (launches, counters))) in lock(&reporter.kernels).iter().enumerate() {
+        text.push_str(if index == 0 { "\n" } else { ",\n" });
+        kernel_json(&mut text, name, *launches, counters);
+    }
+    text.push_str("\n  ],\n  \"findings\": [");
+    for (index, (kind, line)) in lock(&reporter.findings).iter().enumerate() {
+        let separator = if index == 0 { "\n" } else { ",\n" };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}    {{\"kind\": {}, \"message\": {}}}", quoted(kind), quoted(line));
+    }
+    text.push_str("\n  ]\n}\n");
+    text
+}
+
+fn kernel_json(text: &mut String, name: &str, launches: u64, counters: &Counters) {
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "    {{\"kernel\": {}, \"launches\": {launches}, \"lane_instructions\": {{",
+        quoted(name)
+    );
+    for (index, (class, class_name)) in Class::ALL.into_iter().enumerate() {
+        let separator = if index == 0 { "" } else { ", " };
+        let _ = write!(text, "{separator}\"{class_name}\": {}", counters.lane_instructions[class as usize]);
+    }
+    let figures = [
+        ("warp_instructions", counters.warp_instructions),
+        ("load_sectors", counters.load_sectors),
+        ("load_sectors_ideal", counters.load_sectors_ideal),
+        ("store_sectors", counters.store_sectors),
+        ("store_sectors_ideal", counters.store_sectors_ideal),
+        ("shared_wavefronts", counters.shared_wavefronts),
+        ("shared_conflicts", counters.shared_conflicts),
+        ("barriers", counters.barriers),
+        ("blocks", counters.blocks),
+        ("tensor_operations", counters.tensor_operations),
+    ];
+    text.push('}');
+    for (figure, value) in figures {
+        let _ = write!(text, ", \"{figure}\": {value}");
+    }
+    text.push('}');
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            letter if letter < ' ' => {
+                let _ = write!(quoted, "\\u{:04x}", letter as u32);
+            }
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_strings_are_escaped() {
+        assert_eq!(quoted("a \"b\"\\\n"), "\"a \\\"b\\\"\\\\\\u000a\"");
+    }
+}

@@ -1,0 +1,176 @@
+//! A launch: the blocks of a grid over the host's threads.
+
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::block::Block;
+use super::warp::Place;
+use super::{Launch, LoadedModule, Settings};
+use crate::error::{Fault, FaultKind};
+use crate::ir::Program;
+use crate::memory::DeviceMemory;
+use crate::observe::Counters;
+
+/// Shared memory that a block may have on a card of compute capability 8.6, in bytes.
+const MOST_SHARED: u32 = 99 << 10;
+
+/// Runs a kernel to its end; what it prints goes to standard output, block by block.
+///
+/// # Errors
+/// The first [`Fault`] in block order.
+pub fn launch(
+    module: &LoadedModule,
+    launch: &Launch<'_>,
+    memory: &DeviceMemory,
+    settings: &Settings,
+) -> Result<Counters, Fault> {
+    let mut printed = Vec::new();
+    let result = launch_into(module, launch, memory, settings, &mut printed);
+    // A closed standard output is no fault of the kernel.
+    let _ = std::io::stdout().write_all(&printed);
+    result
+}
+
+/// As [`launch`], but appends what the kernel prints to `printed`.
+///
+/// # Errors
+/// The first [`Fault`] in block order.
+pub fn launch_into(
+    module: &LoadedModule,
+    launch: &Launch<'_>,
+    memory: &DeviceMemory,
+    settings: &Settings,
+    printed: &mut Vec<u8>,
+) -> Result<Counters, Fault> {
+    let name = &launch.kernel.name;
+    let refuse = |message: String| {
+        let mut fault = Fault::new(FaultKind::InvalidLaunch, message);
+        fault.kernel.clone_from(name);
+        fault
+    };
+    let Some(program) = module.program(name) else {
+        return Err(refuse(format!("the module has no kernel `{name}`")));
+    };
+    let place = check(launch, program).map_err(refuse)?;
+    let blocks = launch.grid.iter().map(|&n| u64::from(n)).product();
+    let shared = Shared {
+        next: AtomicU64::new(0),
+        end: AtomicU64::new(blocks),
+        outcome: Mutex::new(Outcome::default()),
+    };
+    let work = || {
+        let mut block =
+            Block::new(program, memory, settings, launch.parameters, name, &module.module().files, place);
+        shared.work(&mut block, launch.grid);
+    };
+    let threads = (settings.threads as u64).clamp(1, blocks.max(1));
+    if threads == 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    }
+    let mut outcome = shared.outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    outcome.printed.sort_by_key(|&(index, _)| index);
+    let last = outcome.fault.as_ref().map_or(u64::MAX, |&(index, _)| index);
+    for (_, text) in outcome.printed.iter().filter(|&&(index, _)| index <= last) {
+        printed.extend_from_slice(text);
+    }
+    match outcome.fault {
+        Some((_, fault)) => Err(fault),
+        None => Ok(outcome.counters),
+    }
+}
+
+/// What the workers of a launch share.
+struct Shared {
+    /// Number of the next block.
+    next: AtomicU64,
+    /// Blocks from this number on need not run.
+    end: AtomicU64,
+    outcome: Mutex<Outcome>,
+}
+
+#[derive(Default)]
+struct Outcome {
+    counters: Counters,
+    printed: Vec<(u64, Vec<u8>)>,
+    fault: Option<(u64, Fault)>,
+}
+
+impl Shared {
+    fn outcome(&self) -> std::sync::MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn work(&self, block: &mut Block<'_>, grid: [u32; 3]) {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.end.load(Ordering::Relaxed) {
+                break;
+            }
+            let [x, y, _] = grid.map(u64::from);
+            let index = [number % x, number / x % y, number / (x * y)].map(|n| n as u32);
+            let result = block.run(index);
+            if !block.printed.is_empty() {
+                self.outcome().printed.push((number, std::mem::take(&mut block.printed)));
+            }
+            if let Err(fault) = result {
+                self.end.fetch_min(number, Ordering::Relaxed);
+                let mut outcome = self.outcome();
+                if outcome.fault.as_ref().is_none_or(|&(first, _)| number < first) {
+                    outcome.fault = Some((number, fault));
+                }
+                break;
+            }
+        }
+        let counters = totals(block);
+        self.outcome().counters.add(&counters);
+    }
+}
+
+/// A worker's counters with the instructions by class.
+fn totals(block: &Block<'_>) -> Counters {
+    let mut counters = block.counters.clone();
+    for ((instruction, &lanes), &warps) in
+        block.program.code.iter().zip(&block.lane_counts).zip(&block.warp_counts)
+    {
+        counters.lane_instructions[instruction.class as usize] += lanes;
+        counters.warp_instructions += warps;
+        counters.tensor_operations += warps * u64::from(instruction.tensor_operations);
+    }
+    counters
+}
+
+/// Whether the device can run such a launch.
+fn check(launch: &Launch<'_>, program: &Program) -> Result<Place, String> {
+    let kernel = launch.kernel;
+    let threads = launch.block.iter().map(|&n| u64::from(n)).product::<u64>();
+    if launch.grid.contains(&0) || launch.block.contains(&0) {
+        return Err(format!("an empty grid {:?} or block {:?}", launch.grid, launch.block));
+    }
+    if threads > u64::from(kernel.max_threads) || launch.block[2] > 64 {
+        return Err(format!("{threads} threads in a block, the kernel allows {}", kernel.max_threads));
+    }
+    if launch.grid[1] > 65535 || launch.grid[2] > 65535 || launch.grid[0] > i32::MAX as u32 {
+        return Err(format!("a grid of {:?} blocks exceeds the device's limits", launch.grid));
+    }
+    let shared_total = program.shared_static.saturating_add(launch.shared_bytes);
+    if shared_total > MOST_SHARED {
+        return Err(format!("{shared_total} bytes of shared memory, a block has at most {MOST_SHARED}"));
+    }
+    if launch.parameters.len() != kernel.parameter_bytes as usize {
+        return Err(format!(
+            "{} bytes of parameters, the kernel takes {}",
+            launch.parameters.len(),
+            kernel.parameter_bytes
+        ));
+    }
+    Ok(Place {
+        grid: launch.grid,
+        block: launch.block,
+        index: [0; 3],
+        shared_total,
+        shared_dynamic: launch.shared_bytes,
+    })
+}
