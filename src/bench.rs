@@ -1,12 +1,12 @@
 //! Measurements of the parts of the program, for `hexcuda bench`.
 
-use crate::cpu::arena::Arena;
+use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::hexplane::Representation;
-use crate::hexplane::field::{self, Field};
-use crate::hexplane::rasterize::{Normals, rasterize};
+use crate::hexplane::field::{self, CardField, Field, surface_on};
+use crate::hexplane::rasterize::{Normals, rasterize_on};
 use crate::mesh::distance::MeshDistance;
-use crate::mesh::marching_cubes::{DenseVolume, Volume, marching_cubes};
+use crate::mesh::marching_cubes::{DenseVolume, Volume, marching_cubes, marching_cubes_on_card};
 use crate::mesh::{Mesh, Similarity};
 use crate::nn::Adam;
 use crate::rng::Rng;
@@ -57,25 +57,37 @@ impl Measurement {
     }
 }
 
-/// Rasterisation, field, marching cubes and distances of a normalised mesh.
-pub fn geometry(mesh: &Mesh, transform: &Similarity, runs: usize) -> Result<Vec<Measurement>> {
-    let draw = || rasterize(mesh, transform, 512, Representation::Continuous, Normals::Interpolated);
+/// Rasterisation, field, marching cubes and distances of a normalised mesh. Those of a card begin and end in the
+/// memory of the host.
+pub fn geometry(
+    device: &Device,
+    mesh: &Mesh,
+    transform: &Similarity,
+    runs: usize,
+) -> Result<Vec<Measurement>> {
+    let (kind, normals) = (Representation::Continuous, Normals::Interpolated);
+    let draw = || rasterize_on(device, mesh, transform, 512, kind, normals);
     let planes = draw()?;
     let mut rows = Vec::new();
     let name = format!("six planes of 512x512, {} triangles", mesh.triangles.len());
     rows.push(measure(name, runs, || draw().map(drop))?.at_rate(6.0 * 512.0 * 512.0 / 1e6, "Mpixel/s"));
-    let field = Field::new(&planes, &field::Settings::default())?;
+    let settings = field::Settings::default();
     for grid in [128, 256, 512] {
         let name = format!("planes 512 to mesh, grid {grid}");
-        rows.push(measure(name, runs, || {
-            let field = Field::new(&planes, &field::Settings::default())?;
-            marching_cubes(&field.on_grid(grid)?, 0.0).map(drop)
-        })?);
+        let work = || surface_on(device, &planes, &settings, grid, 0.5).map(drop);
+        rows.push(measure(name, runs, work)?);
     }
-    let dense = dense(&field, 256)?;
-    rows.push(measure("marching cubes of a dense 256^3 volume", runs, || {
-        marching_cubes(&dense, 0.0).map(drop)
-    })?);
+    let name = "marching cubes of a dense 256^3 volume";
+    rows.push(match device {
+        Device::Cpu => {
+            let dense = dense(&Field::new(&planes, &settings)?, 256)?;
+            measure(name, runs, || marching_cubes(&dense, 0.0).map(drop))?
+        }
+        Device::Cuda(queue) => {
+            let dense = CardField::new(queue, &planes, &settings)?.on_grid(256)?;
+            measure(name, runs, || marching_cubes_on_card(queue, &dense, 0.0).map(drop))?
+        }
+    });
     let mut rng = Rng::new(0, 0);
     let points: Vec<[f32; 3]> =
         (0..1_000_000).map(|_| std::array::from_fn(|_| rng.range(-1.0, 1.0))).collect();
@@ -83,10 +95,8 @@ pub fn geometry(mesh: &Mesh, transform: &Similarity, runs: usize) -> Result<Vec<
     let distance = MeshDistance::new(mesh)?;
     for count in [2048, points.len()] {
         let name = format!("signed distances of {count} points in the cube");
-        let work = || {
-            std::hint::black_box(distance.signed_distances(&points[..count]));
-            Ok(())
-        };
+        let work =
+            || distance.signed_distances_on(device, &points[..count]).map(std::hint::black_box).map(drop);
         rows.push(measure(name, runs, work)?.at_rate(count as f64 / 1e6, "Mpoint/s"));
     }
     Ok(rows)
@@ -104,12 +114,12 @@ fn dense(field: &Field, grid: usize) -> Result<DenseVolume> {
 }
 
 /// Each op of one training step, forward and backward, and the optimiser.
-pub fn network(settings: &Settings, runs: usize) -> Result<Vec<Measurement>> {
+pub fn network(device: &Device, settings: &Settings, runs: usize) -> Result<Vec<Measurement>> {
     let mut settings = settings.clone();
     settings.training.batch = 1;
-    let mut trainer = Trainer::new(&settings, 1, None)?;
+    let mut trainer = Trainer::new(device, &settings, 1, None)?;
     let mut rows = Vec::new();
-    for (name, [forward, backward], operations) in trainer.time_ops(runs) {
+    for (name, [forward, backward], operations) in trainer.time_ops(runs)? {
         for (direction, times, factor) in [("forward", forward, 1.0), ("backward", backward, 2.0)] {
             let Some((least, median, most)) = times else { continue };
             let row = Measurement {
@@ -123,11 +133,12 @@ pub fn network(settings: &Settings, runs: usize) -> Result<Vec<Measurement>> {
         }
     }
     let len = trainer.model.layout.len();
-    let (mut parameters, gradients) = (Arena::zeros(len), Arena::zeros(len));
-    let mut adam = Adam::new(settings.optimiser, &trainer.model.layout);
+    let zeros = || Buffer::zeros(device, len, "a block of parameters");
+    let (mut parameters, gradients) = (zeros()?, zeros()?);
+    let mut adam = Adam::new(settings.optimiser, &trainer.model.layout, device)?;
     let name = format!("adam, {} parameters", trainer.model.parameter_count());
     let update = || {
-        adam.update(parameters.as_mut_slice(), gradients.as_slice(), 1.0);
+        adam.update(&mut parameters, &gradients, 1.0, 1.0)?;
         Ok(())
     };
     // The norm reads the gradients once, the update reads 4 arrays and writes 3.

@@ -2,8 +2,15 @@
 //! gradients against central differences of the oracle, and the contract of the calls (poisoned
 //! and guarded buffers, overwrite and add, equal bits in every run and for any number of threads).
 
+mod geometry;
+
+pub use geometry::check_geometry;
+
 use crate::cpu::arena::{Arena, padded};
-use crate::ops::{Backward, Case, Forward, Gradient, Memory, Op, Oracle, Tensor};
+use crate::cuda::{Array, Precision, Queue, Read, Write};
+use crate::device::{Device, Kind};
+use crate::error::Result;
+use crate::ops::{Backward, Case, Forward, Gradient, Memory, Op, Oracle, Tensor, cuda};
 use crate::rng::Rng;
 use crate::shape::Shape;
 use std::ops::Range;
@@ -39,13 +46,25 @@ pub struct Outcome {
     pub failures: Vec<String>,
 }
 
-/// Runs every declared case of `op`.
-pub fn check(op: &dyn Op) -> Vec<Outcome> {
-    op.cases().iter().map(check_case).collect()
+/// The same for products on the tensor cores, whose factors are rounded to 11 or 8 bits (PTX ISA, `cvt`).
+fn product_roundoff(precision: Precision) -> f64 {
+    match precision {
+        Precision::Tf32 | Precision::Fp16 => 1.0 / 2048.0,
+        Precision::Bf16 => 1.0 / 256.0,
+        Precision::Fp32 => 0.0,
+    }
+}
+
+/// Runs every declared case of `op` on `device`.
+///
+/// # Errors
+/// Those of the device; what is wrong with the op stands in its outcomes.
+pub fn check(op: &dyn Op, device: &Device) -> Result<Vec<Outcome>> {
+    op.cases().iter().map(|case| check_case(case, device)).collect()
 }
 
 /// Runs one case; its inputs and cotangent follow from its name.
-pub fn check_case(case: &Case) -> Outcome {
+pub fn check_case(case: &Case, device: &Device) -> Result<Outcome> {
     let mut rng = Rng::named(0, &format!("{}/{}", case.op.name(), case.name));
     let mut outcome = Outcome {
         op: case.op.name(),
@@ -55,31 +74,40 @@ pub fn check_case(case: &Case) -> Outcome {
         tolerance: ROUNDINGS * UNIT_ROUNDOFF * (case.terms.max(1) as f64).sqrt(),
         failures: Vec::new(),
     };
+    let on = device.kind();
     let shapes: Vec<Shape> = case.inputs.iter().map(|input| input.shape).collect();
     let output_shape = match case.op.shape(&shapes) {
         Ok(shape) => shape,
         Err(error) => {
             outcome.failures.push(format!("its own case is refused: {error}"));
-            return outcome;
+            return Ok(outcome);
         }
     };
+    // Relative to the result, random errors of the products keep their size in the sum.
+    if let Kind::Cuda { precision, .. } = on
+        && case.op.operations(&shapes) > 0.0
+    {
+        outcome.tolerance += 2.0 * product_roundoff(precision);
+    }
     let problem = Problem {
         op: &*case.op,
-        memory: case.op.memory(&shapes),
+        device,
+        memory: case.op.memory(on, &shapes),
         inputs: case.inputs.iter().map(|input| input.values(&mut rng)).collect(),
         cotangent: (0..output_shape.len()).map(|_| rng.normal()).collect(),
         output_shape,
         shapes,
     };
-    problem.check_forward(&mut outcome);
-    problem.check_gradients(&mut outcome, &mut rng);
-    problem.check_repeatability(&mut outcome);
-    outcome
+    problem.check_forward(&mut outcome)?;
+    problem.check_gradients(&mut outcome, &mut rng)?;
+    problem.check_repeatability(&mut outcome)?;
+    Ok(outcome)
 }
 
 /// A case with its numbers.
 struct Problem<'a> {
     op: &'a dyn Op,
+    device: &'a Device,
     memory: Memory,
     shapes: Vec<Shape>,
     inputs: Vec<Vec<f32>>,
@@ -97,8 +125,8 @@ struct Run {
 }
 
 impl Problem<'_> {
-    fn check_forward(&self, outcome: &mut Outcome) {
-        let run = self.forward();
+    fn check_forward(&self, outcome: &mut Outcome) -> Result<()> {
+        let run = self.forward()?;
         outcome.failures.extend(run.trespass.map(|what| format!("forward wrote {what}")));
         let expected = self.op.oracle(&self.oracle_inputs());
         if expected.len() != run.output.len() {
@@ -107,19 +135,20 @@ impl Problem<'_> {
                 expected.len(),
                 run.output.len()
             ));
-            return;
+            return Ok(());
         }
         outcome.forward_error = relative_error(&run.output, &expected);
         if !within(outcome.forward_error, outcome.tolerance) {
             outcome.failures.push(format!("forward is off by {:.1e}", outcome.forward_error));
         }
+        Ok(())
     }
 
-    fn check_gradients(&self, outcome: &mut Outcome, rng: &mut Rng) {
-        let overwritten = self.both(None);
+    fn check_gradients(&self, outcome: &mut Outcome, rng: &mut Rng) -> Result<()> {
+        let overwritten = self.both(None)?;
         let prefill: Vec<Vec<f32>> =
             self.inputs.iter().map(|x| x.iter().map(|_| rng.normal()).collect()).collect();
-        let added = self.both(Some(&prefill));
+        let added = self.both(Some(&prefill))?;
         for run in [&overwritten, &added] {
             outcome.failures.extend(run.trespass.iter().map(|what| format!("backward wrote {what}")));
         }
@@ -146,24 +175,29 @@ impl Problem<'_> {
                     .push(format!("gradient {index} added to a filled buffer is off by {error:.1e}"));
             }
         }
+        Ok(())
     }
 
-    /// The same bits again, and with one, two and three threads.
-    fn check_repeatability(&self, outcome: &mut Outcome) {
-        let first = self.both(None);
+    /// The same bits again, and on the CPU with one, two and three threads.
+    fn check_repeatability(&self, outcome: &mut Outcome) -> Result<()> {
+        let first = self.both(None)?;
         let bits = |run: &Run| -> Vec<u32> {
             let gradients = run.gradients.iter().flatten().flatten();
             run.output.iter().chain(gradients).map(|x| x.to_bits()).collect()
         };
-        if bits(&self.both(None)) != bits(&first) {
+        if bits(&self.both(None)?) != bits(&first) {
             outcome.failures.push("two runs differ in their bits".into());
         }
         for threads in [1, 2, 3] {
+            if let Device::Cuda(_) = self.device {
+                break;
+            }
             let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(threads).build() else { continue };
-            if bits(&pool.install(|| self.both(None))) != bits(&first) {
+            if bits(&pool.install(|| self.both(None))?) != bits(&first) {
                 outcome.failures.push(format!("the bits depend on the threads ({threads})"));
             }
         }
+        Ok(())
     }
 
     fn oracle_inputs(&self) -> Vec<Oracle> {
@@ -180,7 +214,12 @@ impl Problem<'_> {
     }
 
     /// Relative L2 error over sampled entries and random directions against central differences.
-    fn gradient_error(&self, index: usize, gradient: &[f32], rng: &mut Rng) -> Result<f64, String> {
+    fn gradient_error(
+        &self,
+        index: usize,
+        gradient: &[f32],
+        rng: &mut Rng,
+    ) -> std::result::Result<f64, String> {
         let mut inputs = self.oracle_inputs();
         let n = gradient.len();
         let entries: Vec<usize> =
@@ -211,27 +250,56 @@ impl Problem<'_> {
         Ok(relative_error(&ours, &expected))
     }
 
-    fn forward(&self) -> Run {
+    fn forward(&self) -> Result<Run> {
         let sizes = [self.output_shape.len(), self.memory.saved, self.memory.forward_workspace];
         let mut guarded = Guarded::new(&sizes);
-        let tensors: Vec<Tensor> =
-            self.shapes.iter().zip(&self.inputs).map(|(&shape, values)| Tensor { shape, values }).collect();
-        guarded.with(|mut pieces| {
-            let (workspace, saved, output) = take3(&mut pieces);
-            self.op.forward_cpu(Forward { inputs: &tensors, output, saved, workspace });
-        });
-        Run {
+        match self.device {
+            Device::Cpu => {
+                let zipped = self.shapes.iter().zip(&self.inputs);
+                let tensors: Vec<Tensor> = zipped.map(|(&shape, values)| Tensor { shape, values }).collect();
+                guarded.with(|mut pieces| {
+                    let (workspace, saved, output) = take3(&mut pieces);
+                    self.op.forward_cpu(Forward { inputs: &tensors, output, saved, workspace });
+                });
+            }
+            Device::Cuda(queue) => {
+                let inputs = self.uploaded(queue, |_| true)?;
+                guarded.with_card(queue, |pieces| {
+                    self.op.forward_cuda(cuda::Forward {
+                        queue,
+                        inputs: &self.tensors(&inputs),
+                        output: pieces[0],
+                        saved: pieces[1],
+                        workspace: pieces[2],
+                    })
+                })?;
+            }
+        }
+        Ok(Run {
             output: guarded.piece(0).to_vec(),
             saved: guarded.piece(1).to_vec(),
             gradients: Vec::new(),
             trespass: guarded.trespass(),
-        }
+        })
+    }
+
+    /// Copies of the `visible` inputs on the card; the others are empty.
+    fn uploaded(&self, queue: &Queue, visible: impl Fn(usize) -> bool) -> Result<Vec<Array<f32>>> {
+        let values = |(i, x): (usize, &Vec<f32>)| {
+            queue.array_from(if visible(i) { &x[..] } else { &[] }, "an input of the check")
+        };
+        self.inputs.iter().enumerate().map(values).collect()
+    }
+
+    fn tensors(&self, inputs: &[Array<f32>]) -> Vec<cuda::Tensor> {
+        let tensor = |(&shape, x): (&Shape, &Array<f32>)| cuda::Tensor { shape, values: x.read() };
+        self.shapes.iter().zip(inputs).map(tensor).collect()
     }
 
     /// Forward, then backward into poisoned (`None`) or prefilled gradients. Backward sees only
     /// what the op's memory rule says it reads.
-    fn both(&self, prefill: Option<&[Vec<f32>]>) -> Run {
-        let mut run = self.forward();
+    fn both(&self, prefill: Option<&[Vec<f32>]>) -> Result<Run> {
+        let mut run = self.forward()?;
         let wanted: Vec<usize> = (0..self.inputs.len()).filter(|&i| self.op.differentiable(i)).collect();
         let mut sizes = vec![self.memory.backward_workspace];
         sizes.extend(wanted.iter().map(|&i| self.inputs[i].len()));
@@ -239,6 +307,20 @@ impl Problem<'_> {
         if let Some(prefill) = prefill {
             wanted.iter().enumerate().for_each(|(slot, &i)| guarded.fill(slot + 1, &prefill[i]));
         }
+        let add = prefill.is_some();
+        match self.device {
+            Device::Cpu => self.backward_cpu(&run, &wanted, add, &mut guarded),
+            Device::Cuda(queue) => self.backward_cuda(queue, &run, &wanted, add, &mut guarded)?,
+        }
+        run.gradients = self.inputs.iter().map(|_| None).collect();
+        for (slot, &i) in wanted.iter().enumerate() {
+            run.gradients[i] = Some(guarded.piece(slot + 1).to_vec());
+        }
+        run.trespass = run.trespass.or(guarded.trespass());
+        Ok(run)
+    }
+
+    fn backward_cpu(&self, run: &Run, wanted: &[usize], add: bool, guarded: &mut Guarded) {
         let visible =
             |i: usize| if self.memory.backward_inputs.contains(&i) { &self.inputs[i][..] } else { &[] };
         let tensors: Vec<Tensor> =
@@ -246,7 +328,7 @@ impl Problem<'_> {
         guarded.with(|mut pieces| {
             let mut given: Vec<Option<Gradient>> = self.inputs.iter().map(|_| None).collect();
             for &i in wanted.iter().rev() {
-                given[i] = pieces.pop().map(|values| Gradient { values, add: prefill.is_some() });
+                given[i] = pieces.pop().map(|values| Gradient { values, add });
             }
             self.op.backward_cpu(Backward {
                 inputs: &tensors,
@@ -257,12 +339,37 @@ impl Problem<'_> {
                 gradients: given,
             });
         });
-        run.gradients = self.inputs.iter().map(|_| None).collect();
-        for (slot, &i) in wanted.iter().enumerate() {
-            run.gradients[i] = Some(guarded.piece(slot + 1).to_vec());
-        }
-        run.trespass = run.trespass.or(guarded.trespass());
-        run
+    }
+
+    fn backward_cuda(
+        &self,
+        queue: &Queue,
+        run: &Run,
+        wanted: &[usize],
+        add: bool,
+        guarded: &mut Guarded,
+    ) -> Result<()> {
+        let inputs = self.uploaded(queue, |i| self.memory.backward_inputs.contains(&i))?;
+        let output = if self.memory.backward_output { &run.output[..] } else { &[] };
+        let output = queue.array_from(output, "the output")?;
+        let output_gradient = queue.array_from(&self.cotangent, "the cotangent")?;
+        let saved = queue.array_from(&run.saved, "what forward saved")?;
+        let read = |array: &Array<f32>| -> Read<f32> { array.read() };
+        guarded.with_card(queue, |pieces| {
+            let mut given: Vec<Option<cuda::Gradient>> = self.inputs.iter().map(|_| None).collect();
+            for (slot, &i) in wanted.iter().enumerate() {
+                given[i] = Some(cuda::Gradient { values: pieces[slot + 1], add });
+            }
+            self.op.backward_cuda(cuda::Backward {
+                queue,
+                inputs: &self.tensors(&inputs),
+                output: read(&output),
+                output_gradient: read(&output_gradient),
+                saved: read(&saved),
+                workspace: pieces[0],
+                gradients: &given,
+            })
+        })
     }
 }
 
@@ -308,6 +415,15 @@ impl Guarded {
 
     fn with(&mut self, run: impl FnOnce(Vec<&mut [f32]>)) {
         run(self.arena.borrow(&[], &self.pieces).1);
+    }
+
+    /// On a copy of the buffers on the card.
+    fn with_card(&mut self, queue: &Queue, run: impl FnOnce(&[Write<f32>]) -> Result<()>) -> Result<()> {
+        let there = queue.array_from(self.arena.as_slice(), "the buffers of the check")?;
+        let pieces: Vec<Write<f32>> =
+            self.pieces.iter().map(|range| there.write().part(range.clone())).collect();
+        run(&pieces)?;
+        queue.download(there.read(), self.arena.as_mut_slice())
     }
 
     fn piece(&self, piece: usize) -> &[f32] {

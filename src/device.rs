@@ -1,9 +1,13 @@
-//! Which device computes, and why not the others.
+//! Which device computes and why not the others, and memory on it.
 
-use crate::cuda;
-use crate::error::{Error, Result};
+use crate::cpu::arena::Arena;
+use crate::cuda::{self, Array, Context, DriverState, Precision, Queue};
+use crate::error::Result;
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// What a person asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,26 +22,146 @@ pub enum DeviceChoice {
     Emulated,
 }
 
-/// A device that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A device in use.
+#[derive(Clone, Debug)]
 pub enum Device {
     Cpu,
+    Cuda(Arc<Queue>),
+}
+
+/// The two code paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Cpu,
+    Cuda { multiprocessors: usize, precision: Precision },
 }
 
 impl DeviceChoice {
-    /// The device that will compute.
+    /// The device that will compute. `auto` is the first card where there is one that the kernels run on, else
+    /// the CPU; never the software driver.
     ///
     /// # Errors
-    /// When the choice names a device that is not there or that this version has no engine for.
-    pub fn select(self) -> Result<Device> {
+    /// When the choice names a device that is not there or does not work.
+    pub fn select(self, precision: Precision) -> Result<Device> {
         match self {
-            Self::Auto | Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(_) | Self::Emulated => Err(Error::new(
-                format!("--device {self}"),
-                format!("this version computes on the CPU only ({})", cuda::driver_state()),
-                "leave the option out or use --device cpu",
-            )),
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(index) => Device::cuda(index, precision),
+            Self::Emulated => {
+                cuda::emulator::load()?;
+                Device::cuda(0, precision)
+            }
+            Self::Auto => {
+                let usable = |cards: &[cuda::Card]| cards.iter().position(|card| card.unfit().is_none());
+                match cuda::driver_state() {
+                    DriverState::Cards(cards) => usable(&cards)
+                        .map_or(Ok(Device::Cpu), |index| Device::cuda(index, precision).or(Ok(Device::Cpu))),
+                    DriverState::Absent | DriverState::Broken(_) => Ok(Device::Cpu),
+                }
+            }
         }
+    }
+}
+
+impl Device {
+    fn cuda(index: usize, precision: Precision) -> Result<Self> {
+        Ok(Self::Cuda(Queue::new(&Context::open(index)?, precision)?))
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Cpu => Kind::Cpu,
+            Self::Cuda(queue) => Kind::Cuda {
+                multiprocessors: queue.context().card.multiprocessors,
+                precision: queue.precision(),
+            },
+        }
+    }
+}
+
+/// Floats on a device.
+pub enum Buffer {
+    Cpu(Arena),
+    Cuda(Arc<Queue>, Array<f32>),
+}
+
+impl Buffer {
+    /// `len` zeros; `what` names them where the device has no room.
+    pub fn zeros(device: &Device, len: usize, what: &str) -> Result<Self> {
+        match device {
+            Device::Cpu => Ok(Self::Cpu(Arena::zeros(len))),
+            Device::Cuda(queue) => {
+                let array = queue.array(len, what)?;
+                queue.fill_bytes(array.write(), 0)?;
+                Ok(Self::Cuda(queue.clone(), array))
+            }
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Cpu(arena) => arena.len(),
+            Self::Cuda(_, array) => array.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Cpu(_) => Device::Cpu,
+            Self::Cuda(queue, _) => Device::Cuda(queue.clone()),
+        }
+    }
+
+    /// All values, after all that was queued.
+    pub fn values(&self) -> Result<Cow<'_, [f32]>> {
+        match self {
+            Self::Cpu(arena) => Ok(Cow::Borrowed(arena.as_slice())),
+            Self::Cuda(_, array) => self.part(0..array.len()).map(Cow::Owned),
+        }
+    }
+
+    /// Some of the values, after all that was queued.
+    pub fn part(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        match self {
+            Self::Cpu(arena) => Ok(arena.as_slice()[range].to_vec()),
+            Self::Cuda(queue, array) => {
+                let mut values = vec![0.0; range.len()];
+                queue.download(array.read().part(range), &mut values)?;
+                Ok(values)
+            }
+        }
+    }
+
+    /// Waits until all that was queued on the device is done.
+    pub fn synchronise(&self) -> Result<()> {
+        match self {
+            Self::Cpu(_) => Ok(()),
+            Self::Cuda(queue, _) => queue.synchronise(),
+        }
+    }
+
+    /// Overwrites the values from `start` on.
+    pub fn load(&mut self, start: usize, values: &[f32]) -> Result<()> {
+        match self {
+            Self::Cpu(arena) => {
+                arena.as_mut_slice()[start..start + values.len()].copy_from_slice(values);
+                Ok(())
+            }
+            Self::Cuda(queue, array) => queue.upload(values, array.write().part(start..start + values.len())),
+        }
+    }
+
+    /// The same values on `device`.
+    pub fn into_device(self, device: &Device, what: &str) -> Result<Self> {
+        if matches!((&self, device), (Self::Cpu(_), Device::Cpu)) {
+            return Ok(self);
+        }
+        let mut there = Self::zeros(device, self.len(), what)?;
+        there.load(0, &self.values()?)?;
+        Ok(there)
     }
 }
 
@@ -54,7 +178,12 @@ impl fmt::Display for DeviceChoice {
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cpu ({} threads, {:?})", rayon::current_num_threads(), crate::cpu::simd::level())
+        match self {
+            Self::Cpu => {
+                write!(f, "cpu ({} threads, {:?})", rayon::current_num_threads(), crate::cpu::simd::level())
+            }
+            Self::Cuda(queue) => write!(f, "{queue:?}"),
+        }
     }
 }
 
@@ -87,8 +216,9 @@ mod tests {
     }
 
     #[test]
-    fn auto_always_finds_a_device() {
-        assert_eq!(DeviceChoice::Auto.select().unwrap(), Device::Cpu);
-        assert!(DeviceChoice::Cuda(0).select().is_err());
+    fn auto_always_finds_a_device_and_a_card_that_is_not_there_is_refused() {
+        assert!(DeviceChoice::Auto.select(Precision::default()).is_ok());
+        let error = DeviceChoice::Cuda(99).select(Precision::default()).unwrap_err().to_string();
+        assert!(error.starts_with("--device cuda:99: "), "{error}");
     }
 }

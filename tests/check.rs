@@ -1,15 +1,29 @@
 //! Every op passes the uniform check, and the check catches ops that are broken on purpose.
 
+use hexcuda::Error;
 use hexcuda::check::{check, check_case};
-use hexcuda::ops::{Backward, Case, CaseInput, Forward, Memory, OPS, Op, Oracle};
+use hexcuda::cuda::Precision;
+use hexcuda::device::{Device, DeviceChoice, Kind};
+use hexcuda::ops::{Backward, Case, CaseInput, Forward, Memory, OPS, Op, Oracle, cuda};
 use hexcuda::shape::Shape;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
-fn every_op_passes() {
+fn every_op_passes_on_the_cpu() {
+    every_op_passes(&Device::Cpu);
+}
+
+#[test]
+fn every_op_passes_on_the_software_driver() {
+    for precision in [Precision::Tf32, Precision::Bf16, Precision::Fp16, Precision::Fp32] {
+        every_op_passes(&DeviceChoice::Emulated.select(precision).unwrap());
+    }
+}
+
+fn every_op_passes(device: &Device) {
     let failures: Vec<String> = OPS
         .iter()
-        .flat_map(|op| check(*op))
+        .flat_map(|op| check(*op, device).unwrap())
         .filter(|outcome| !outcome.failures.is_empty())
         .map(|outcome| format!("{}/{}: {}", outcome.op, outcome.case, outcome.failures.join("; ")))
         .collect();
@@ -68,7 +82,7 @@ impl Op for Square {
         true
     }
 
-    fn memory(&self, _inputs: &[Shape]) -> Memory {
+    fn memory(&self, _on: Kind, _inputs: &[Shape]) -> Memory {
         let declared = self.0 != Fault::ReadsWhatItDidNotDeclare;
         Memory {
             backward_workspace: 1,
@@ -127,6 +141,14 @@ impl Op for Square {
         assert_eq!(n, dx.values.len());
     }
 
+    fn forward_cuda(&self, _call: cuda::Forward) -> hexcuda::Result<()> {
+        Err(Error::new("square", "it has no kernels", "check it on the CPU"))
+    }
+
+    fn backward_cuda(&self, _call: cuda::Backward) -> hexcuda::Result<()> {
+        Err(Error::new("square", "it has no kernels", "check it on the CPU"))
+    }
+
     fn cases(&self) -> Vec<Case> {
         vec![Case {
             name: "plain".into(),
@@ -138,7 +160,7 @@ impl Op for Square {
 }
 
 fn failures_of(fault: Fault) -> Vec<String> {
-    check_case(&Square(fault).cases()[0]).failures
+    check_case(&Square(fault).cases()[0], &Device::Cpu).unwrap().failures
 }
 
 #[test]

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["error", "shape", "rng"],
     &["files", "console", "memory", "cuda", "cpu"],
-    &["device", "mesh"],
+    &["device"],
+    &["mesh"],
     &["hexplane"],
     &["ops"],
     &["tape", "check"],
@@ -291,6 +292,37 @@ fn every_op_has_the_file_of_its_name() {
     let with_op = sources.iter().filter(|source| source.code.contains("impl Op for"));
     let stem = |source: &Source| source.path["src/ops/".len()..].trim_end_matches(".rs").to_string();
     assert_eq!(with_op.map(stem).collect::<BTreeSet<_>>(), names, "files with an op, and OPS");
+}
+
+/// Kernels without a gradient, and their module.
+const KERNEL_MODULES: &[(&str, &str)] = &[
+    ("adam", "src/nn/adam.rs"),
+    ("cache", "src/hexplane/cache.rs"),
+    ("distance", "src/mesh/distance"),
+    ("fuse", "src/hexplane/field"),
+    ("marching_cubes", "src/mesh/marching_cubes"),
+    ("rasterize", "src/hexplane/rasterize"),
+];
+
+#[test]
+fn every_op_has_kernels_and_every_kernel_an_owner() {
+    let names: Vec<&str> = OPS.iter().map(|op| op.name()).collect();
+    let files = fs::read_dir(root().join("kernels")).unwrap().map(|entry| entry.unwrap().path());
+    let stems: Vec<String> = files
+        .filter(|path| path.extension().is_some_and(|ending| ending == "cu"))
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    let without: Vec<&&str> = names.iter().filter(|name| !stems.iter().any(|stem| stem == **name)).collect();
+    assert!(without.is_empty(), "ops without kernels/<op>.cu: {without:?}");
+    let owned = |stem: &str| {
+        let of_op = |name: &&str| {
+            stem.strip_prefix(*name).is_some_and(|rest| rest.is_empty() || rest.starts_with("_backward"))
+        };
+        let module = KERNEL_MODULES.iter().find(|(kernel, _)| *kernel == stem);
+        names.iter().any(of_op) || module.is_some_and(|(_, module)| root().join(module).exists())
+    };
+    let strays: Vec<&String> = stems.iter().filter(|stem| !owned(stem)).collect();
+    assert!(strays.is_empty(), "kernels of no op and no module: {strays:?}");
 }
 
 #[test]

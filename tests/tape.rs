@@ -1,6 +1,7 @@
 //! The tape against gradients worked out by hand and against itself without memory sharing.
 
-use hexcuda::cpu::arena::Arena;
+use hexcuda::cuda::Precision;
+use hexcuda::device::{Buffer, Device, DeviceChoice};
 use hexcuda::ops::{Add, AddEmbedding, Identity, Mse, WeightedSum};
 use hexcuda::shape::Shape;
 use hexcuda::tape::{Graph, ParameterLayout, Role, Tape};
@@ -9,9 +10,23 @@ fn parameter(layout: &mut ParameterLayout, name: &str, extents: &[usize]) {
     layout.add(name, Shape::new(extents), Role::Bias, false, 1.0);
 }
 
+fn devices() -> [Device; 2] {
+    [Device::Cpu, DeviceChoice::Emulated.select(Precision::Fp32).unwrap()]
+}
+
+fn buffer(device: &Device, len: usize, values: &[f32]) -> Buffer {
+    let mut buffer = Buffer::zeros(device, len, "a test").unwrap();
+    buffer.load(0, values).unwrap();
+    buffer
+}
+
 /// loss = w * mean((x + x - target)^2): the repeated input must count twice.
 #[test]
 fn a_repeated_input_counts_twice() {
+    devices().iter().for_each(repeated_input);
+}
+
+fn repeated_input(device: &Device) {
     let mut layout = ParameterLayout::default();
     parameter(&mut layout, "x", &[1, 1, 1, 3]);
     let mut graph = Graph::default();
@@ -24,19 +39,19 @@ fn a_repeated_input_counts_twice() {
     let weight = graph.input(Shape::new(&[3]));
     let mse = graph.apply(Mse, &[doubled, target, weight]).unwrap();
     let loss = graph.apply(WeightedSum { weights: vec![0.5] }, &[mse]).unwrap();
-    let mut tape = Tape::new(graph, Some(loss), &[doubled]).unwrap();
-    tape.input_mut(target).copy_from_slice(&[1.0, 0.0, -2.0]);
-    tape.input_mut(weight).fill(1.0);
-    let parameters = [1.0, 2.0, 3.0];
-    let mut gradients = Arena::zeros(layout.len());
+    let mut tape = Tape::new(device, graph, Some(loss), &[doubled]).unwrap();
+    tape.load(target, 0, &[1.0, 0.0, -2.0]).unwrap();
+    tape.load(weight, 0, &[1.0; 3]).unwrap();
+    let parameters = buffer(device, layout.len(), &[1.0, 2.0, 3.0]);
+    let mut gradients = buffer(device, layout.len(), &[]);
     for _ in 0..2 {
-        tape.forward(&parameters);
-        tape.backward(&parameters, &mut gradients);
+        tape.forward(&parameters).unwrap();
+        tape.backward(&parameters, &mut gradients, 1.0).unwrap();
     }
-    assert_eq!(tape.value(doubled), [2.0, 4.0, 6.0]);
+    assert_eq!(tape.value(doubled).unwrap(), [2.0, 4.0, 6.0]);
     // d/dx 0.5 / 3 * (2x - t)^2 = 2 / 3 * (2x - t)
     let expected = [1.0, 4.0, 8.0].map(|d: f32| 2.0 / 3.0 * d);
-    for (gradient, expected) in gradients.as_slice().iter().zip(expected) {
+    for (gradient, expected) in gradients.values().unwrap().iter().zip(expected) {
         assert!((gradient - expected).abs() < 1e-6, "{gradient} against {expected}");
     }
 }
@@ -45,6 +60,10 @@ fn a_repeated_input_counts_twice() {
 /// branch that the loss does not see has no say.
 #[test]
 fn gradients_add_up_over_uses() {
+    devices().iter().for_each(repeated_uses);
+}
+
+fn repeated_uses(device: &Device) {
     let mut layout = ParameterLayout::default();
     parameter(&mut layout, "used", &[1, 1, 1, 2]);
     parameter(&mut layout, "unused", &[4]);
@@ -56,17 +75,17 @@ fn gradients_add_up_over_uses() {
     let twice = graph.apply(AddEmbedding, &[once, e]).unwrap();
     let weight = graph.input(Shape::new(&[2]));
     let loss = graph.apply(Mse, &[twice, x, weight]).unwrap();
-    let mut tape = Tape::new(graph, Some(loss), &[dead_end]).unwrap();
-    tape.input_mut(x).copy_from_slice(&[1.0, -1.0, 0.5, 2.0]);
-    tape.input_mut(weight).fill(1.0);
-    let mut parameters = Arena::zeros(layout.len());
-    parameters.as_mut_slice()[..2].copy_from_slice(&[0.25, -0.5]);
-    let mut gradients = Arena::zeros(layout.len());
-    tape.forward(parameters.as_slice());
-    tape.backward(parameters.as_slice(), &mut gradients);
+    let mut tape = Tape::new(device, graph, Some(loss), &[dead_end]).unwrap();
+    tape.load(x, 0, &[1.0, -1.0, 0.5, 2.0]).unwrap();
+    tape.load(weight, 0, &[1.0; 2]).unwrap();
+    let parameters = buffer(device, layout.len(), &[0.25, -0.5]);
+    let mut gradients = buffer(device, layout.len(), &[]);
+    tape.forward(&parameters).unwrap();
+    tape.backward(&parameters, &mut gradients, 1.0).unwrap();
+    let gradients = gradients.values().unwrap();
     // loss = mean over 4 values of (2e)^2; d/de_c = 2 * 8 e_c / 4 = 4 e_c
-    assert_eq!(gradients.as_slice()[..2], [1.0, -2.0]);
-    assert!(gradients.as_slice()[16..].iter().all(|&g| g == 0.0));
+    assert_eq!(gradients[..2], [1.0, -2.0]);
+    assert!(gradients[16..].iter().all(|&g| g == 0.0));
 }
 
 #[test]
@@ -79,7 +98,7 @@ fn memory_is_shared_by_liveness() {
     for _ in 0..20 {
         x = graph.apply(AddEmbedding, &[x, e]).unwrap();
     }
-    let tape = Tape::new(graph, None, &[x]).unwrap();
+    let tape = Tape::new(&Device::Cpu, graph, None, &[x]).unwrap();
     // The input, the result, and two more that are alive at a time.
     assert!(tape.plan().arena_len() <= 4 * 256, "{}", tape.plan());
     assert!(tape.plan().unshared_len() >= 21 * 256);
@@ -89,6 +108,6 @@ fn memory_is_shared_by_liveness() {
 fn a_loss_must_be_a_scalar() {
     let mut graph = Graph::default();
     let x = graph.input(Shape::new(&[2]));
-    let error = Tape::new(graph, Some(x), &[]).err().unwrap();
+    let error = Tape::new(&Device::Cpu, graph, Some(x), &[]).err().unwrap();
     assert!(error.to_string().contains("scalar"), "{error}");
 }

@@ -67,7 +67,7 @@ fn run(out: &Path, settings: &Settings, resume: bool, stop: bool) {
         resume,
         time: None,
         quiet: true,
-        device: "a test".into(),
+        device: hexcuda::device::Device::Cpu,
         interrupt: &AtomicBool::new(stop),
     };
     match train(settings, &meshes(), &options) {

@@ -2,7 +2,9 @@
 """Plots of runs for the documentation (needs matplotlib).
 
     plot_runs.py loss OUT.png NAME=RUN_FOLDER ...      loss and its parts over the steps of runs
-    plot_runs.py latents OUT.png RUN_FOLDER ...        F-score of held-out meshes against latent floats
+    plot_runs.py latents OUT.png RUN_FOLDER ... [--linear RUN_FOLDER ...]
+                                                       F-score of held-out meshes against latent floats; the linear code
+                                                       is the best one of that size in all runs
 """
 import csv
 import json
@@ -42,19 +44,19 @@ def loss(out, named):
 
 
 def latents(out, runs):
+    at = runs.index("--linear") if "--linear" in runs else len(runs)
+    networks, all_runs = runs[:at], runs[:at] + runs[at + 1 :]
     figure, panels = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True, layout="constrained")
     for axes, which in zip(panels, (1, 2)):
-        points = []
-        for run in runs:
-            data = summary(run)
-            mean = data["held_out"]["mean"]
-            points.append((data["latent"]["floats"], *(mean[k][which]["f_score"] for k in ("mesh", "linear", "ceiling"))))
-        points.sort()
-        floats, network, linear, ceiling = zip(*points)
-        axes.plot(floats, network, "o-", color=BLUE, label="network")
+        score = lambda run, kind: summary(run)["held_out"]["mean"][kind][which]["f_score"]
+        size = lambda run: summary(run)["latent"]["floats"]
+        networks.sort(key=size)
+        floats = [size(run) for run in networks]
+        linear = [max(score(run, "linear") for run in all_runs if size(run) == n) for n in floats]
+        axes.plot(floats, [score(run, "mesh") for run in networks], "o-", color=BLUE, label="network")
         axes.plot(floats, linear, "s--", color=ORANGE, label="linear code")
-        axes.plot(floats, ceiling, ":", color=GREY, label="ceiling")
-        threshold = summary(runs[0])["held_out"]["mean"]["mesh"][which]["threshold"]
+        axes.plot(floats, [score(run, "ceiling") for run in networks], ":", color=GREY, label="ceiling")
+        threshold = summary(networks[0])["held_out"]["mean"]["mesh"][which]["threshold"]
         axes.set(xscale="log", xlabel="floats of the latent", ylim=(0, 1), title=f"F-score at {threshold:g}, held-out heads")
         axes.set_xticks(floats, [f"{value:,}" for value in floats])
         axes.minorticks_off()

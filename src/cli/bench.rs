@@ -2,6 +2,7 @@
 
 use crate::bench::{Measurement, geometry, network};
 use crate::console;
+use crate::cuda::Precision;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::mesh::io;
@@ -30,15 +31,15 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = args.device.select()?;
+    let device = args.device.select(Precision::default())?;
     let mesh = match &args.mesh {
         Some(path) => io::read(path)?,
         None => head(0, super::inputs::HEAD_TRIANGLES),
     };
     let (mesh, transform) = normalise(&mesh, Up::default())
         .map_err(|error| error.within(args.mesh.as_deref().unwrap_or(Path::new("the head")).display()))?;
-    let mut rows = geometry(&mesh, &transform, args.runs as usize)?;
-    rows.extend(network(&Settings::preset(args.preset), args.runs as usize)?);
+    let mut rows = geometry(&device, &mesh, &transform, args.runs as usize)?;
+    rows.extend(network(&device, &Settings::preset(args.preset), args.runs as usize)?);
     if args.json {
         let text =
             serde_json::to_string_pretty(&serde_json::json!({ "device": device.to_string(), "rows": rows }));

@@ -1,24 +1,31 @@
-//! `hexcuda check`: the uniform check of every op.
+//! `hexcuda check`: the uniform check of every op, and on a card its geometry against the CPU's.
 
-use crate::check::check;
+use crate::check::{check, check_geometry};
 use crate::console;
+use crate::cuda::Precision;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::ops::OPS;
 
-/// Check every op: values against an f64 oracle, gradients against differences, determinism
+/// Check every op: values against an f64 oracle, gradients against differences, determinism; on a card the geometry too
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
+    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
+    /// Check this op alone, for example conv2d
+    #[arg(long, value_name = "NAME")]
+    op: Option<String>,
     /// Print nothing but failures
     #[arg(long, short)]
     quiet: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = args.device.select()?;
+    let device = args.device.select(args.precision)?;
     let mut failures = 0;
     if !args.quiet {
         console::result(format_args!(
@@ -26,7 +33,24 @@ pub fn run(args: Args) -> Result<()> {
             "op", "case", "forward", "gradient", "allowed"
         ))?;
     }
-    for outcome in OPS.iter().flat_map(|op| check(*op)) {
+    let wanted = |name: &str| args.op.as_ref().is_none_or(|op| op == name);
+    let ops: Vec<_> = OPS.iter().filter(|op| wanted(op.name())).collect();
+    if ops.is_empty() {
+        let names: Vec<&str> = OPS.iter().map(|op| op.name()).collect();
+        return Err(Error::usage(
+            "--op",
+            "there is no such op",
+            format!("choose one of {}", names.join(", ")),
+        ));
+    }
+    let mut outcomes = Vec::new();
+    for op in &ops {
+        outcomes.extend(check(**op, &device)?);
+    }
+    if args.op.is_none() {
+        outcomes.extend(check_geometry(&device)?);
+    }
+    for outcome in outcomes {
         failures += usize::from(!outcome.failures.is_empty());
         if !args.quiet || !outcome.failures.is_empty() {
             let (op, case) = (outcome.op, &outcome.case);
@@ -46,7 +70,7 @@ pub fn run(args: Args) -> Result<()> {
         ));
     }
     if !args.quiet {
-        console::result(format_args!("all {} ops pass on {device}; errors are relative L2", OPS.len()))?;
+        console::result(format_args!("{} op(s) pass on {device}; errors are relative L2", ops.len()))?;
     }
     Ok(())
 }

@@ -1,37 +1,37 @@
 //! `hexcuda devices`: what is there and what would be used.
 
 use crate::console;
-use crate::cuda::driver_state;
-use crate::device::DeviceChoice;
+use crate::cuda::{DriverState, Precision, driver_state};
+use crate::device::{DeviceChoice, Kind};
 use crate::error::Result;
-use crate::train::{Preset, Settings, Trainer};
+use crate::train::budget::{Budget, REFERENCE, REFERENCE_BYTES, on_card};
+use crate::train::{Preset, Settings};
 
 /// Show what computes here, why not the rest, and the memory that each preset takes
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
 pub fn run(_args: Args) -> Result<()> {
-    console::result(format_args!("used: {}", DeviceChoice::Auto.select()?))?;
-    console::result(format_args!("cuda: {}; the engine of this version runs on the CPU", driver_state()))?;
-    console::result(format_args!("memory of a training step, MiB:"))?;
-    console::result(format_args!(
-        "{:<10}{:>12}{:>14}{:>14}{:>10}",
-        "preset", "parameters", "with adam", "step arena", "in all"
-    ))?;
+    console::result(format_args!("used: {}", DeviceChoice::Auto.select(Precision::default())?))?;
+    console::result(format_args!("cuda: {}", driver_state()))?;
+    let card = match driver_state() {
+        DriverState::Cards(cards) => cards.into_iter().find(|card| card.unfit().is_none()),
+        DriverState::Absent | DriverState::Broken(_) => None,
+    };
+    let (name, kind, bytes) = match &card {
+        Some(card) => {
+            let kind = Kind::Cuda { multiprocessors: card.multiprocessors, precision: Precision::default() };
+            (card.name.as_str(), kind, card.memory)
+        }
+        None => ("a card of 12 GB such as an RTX 3060", REFERENCE, REFERENCE_BYTES),
+    };
+    console::result(format_args!("memory of a training step of one mesh on {name}:"))?;
     for preset in [Preset::Quick, Preset::Standard, Preset::Paper] {
         let mut settings = Settings::preset(preset);
         settings.training.batch = 1;
-        let trainer = Trainer::new(&settings, 1, None)?;
-        let mib = |floats: usize| floats as f64 * 4.0 / f64::from(1 << 20);
-        let (parameters, arena) = (trainer.model.layout.len(), trainer.plan().arena_len());
-        console::result(format_args!(
-            "{:<10}{:>12}{:>14.1}{:>14.1}{:>10.1}",
-            format!("{preset:?}").to_lowercase(),
-            trainer.model.parameter_count(),
-            mib(4 * parameters),
-            mib(arena),
-            mib(4 * parameters + arena)
-        ))?;
+        let budget = Budget::new(&settings, kind, 1)?;
+        let name = format!("{preset:?}").to_lowercase();
+        console::result(format_args!("{name:<10}{}", on_card(&budget, bytes)))?;
     }
     Ok(())
 }

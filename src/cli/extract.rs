@@ -1,10 +1,11 @@
 //! `hexcuda extract`: planes to a mesh, without any network.
 
+use crate::cuda::Precision;
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::hexplane::field::{Field, Settings};
+use crate::hexplane::field::{Settings, surface_on};
 use crate::hexplane::files;
 use crate::mesh::io;
-use crate::mesh::marching_cubes::marching_cubes;
 use crate::mesh::normalise::denormalise;
 use std::path::PathBuf;
 
@@ -22,6 +23,9 @@ pub struct Args {
     /// Level of the occupancy, between 0 and 1
     #[arg(long, default_value_t = 0.5)]
     iso: f32,
+    /// What computes: auto, cpu, cuda, cuda:N or emulated
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -33,9 +37,9 @@ pub fn run(args: Args) -> Result<()> {
         ));
     }
     io::Format::from_path(&args.out)?;
+    let device = args.device.select(Precision::default())?;
     let planes = files::read(&args.planes)?;
-    let field = Field::new(&planes, &Settings::default())?;
-    let mesh = marching_cubes(&field.on_grid(args.grid as usize)?, field.level(args.iso))?;
+    let mesh = surface_on(&device, &planes, &Settings::default(), args.grid as usize, args.iso)?;
     if mesh.triangles.is_empty() {
         let problem = format!("there is no surface at {}", args.iso);
         return Err(Error::new(args.planes.display(), problem, "check the planes or try another --iso"));

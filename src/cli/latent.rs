@@ -2,6 +2,7 @@
 
 use super::inputs::stem;
 use crate::console;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hexplane::files;
 use crate::mesh::io;
@@ -45,14 +46,14 @@ pub struct DecodeArgs {
 pub fn encode(args: EncodeArgs) -> Result<()> {
     let (mut model, settings) = load_model(&args.run)?;
     let mesh = io::read(&args.mesh)?;
-    let (_, transform, planes) =
-        Prepare { settings: &settings }.planes(&mesh).map_err(|error| error.within(args.mesh.display()))?;
-    let values = Encoder::new(&mut model)?.encode(&model, &planes);
+    let prepare = Prepare { settings: &settings, device: &Device::Cpu };
+    let (_, transform, planes) = prepare.planes(&mesh).map_err(|error| error.within(args.mesh.display()))?;
+    let values = Encoder::new(&mut model)?.encode(&model, &planes)?;
     let a = &model.architecture;
     let latent = Latent {
         shape: [crate::model::VIEWS, a.latent_size(), a.latent_size(), a.latent_channels],
         transform,
-        model: model_hash(&model),
+        model: model_hash(&model)?,
         name: stem(&args.mesh),
         values,
     };
@@ -71,7 +72,7 @@ pub fn decode(args: DecodeArgs) -> Result<()> {
     io::Format::from_path(&args.out)?;
     let (mut model, settings) = load_model(&args.run)?;
     let latent = Latent::read(&args.latent)?;
-    let expected = model_hash(&model);
+    let expected = model_hash(&model)?;
     if latent.model != expected {
         let problem = format!("it was made by model {}, this run holds {expected}", latent.model);
         return Err(Error::new(args.latent.display(), problem, "name the run that encoded it with --run"));
@@ -81,11 +82,11 @@ pub fn decode(args: DecodeArgs) -> Result<()> {
             format!("expected {} floats, found {}", model.latent_shape(1).len(), latent.values.len());
         return Err(Error::new(args.latent.display(), problem, "encode the mesh again"));
     }
-    let planes = Decoder::new(&mut model)?.decode(&model, &latent.values, latent.transform);
+    let planes = Decoder::new(&mut model)?.decode(&model, &latent.values, latent.transform)?;
     if let Some(path) = &args.planes {
         files::write(path, &planes, files::Precision::F32)?;
     }
-    let mesh = mesh_of_planes(&planes, &settings)?;
+    let mesh = mesh_of_planes(&Device::Cpu, &planes, &settings)?;
     if mesh.triangles.is_empty() {
         let problem = format!("its planes have no surface at {}", settings.extraction.iso);
         return Err(Error::new(args.latent.display(), problem, "train longer or look at --planes"));

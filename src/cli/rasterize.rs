@@ -1,7 +1,9 @@
 //! `hexcuda rasterize`: a mesh to its six planes.
 
+use crate::cuda::Precision;
+use crate::device::DeviceChoice;
 use crate::error::Result;
-use crate::hexplane::rasterize::{Normals, rasterize};
+use crate::hexplane::rasterize::{Normals, rasterize_on};
 use crate::hexplane::{Representation, files};
 use crate::mesh::io;
 use crate::mesh::normalise::{Up, normalise};
@@ -30,12 +32,17 @@ pub struct Args {
     /// Store half floats (safetensors)
     #[arg(long)]
     fp16: bool,
+    /// What computes: auto, cpu, cuda, cuda:N or emulated
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
 }
 
 pub fn run(args: Args) -> Result<()> {
+    let device = args.device.select(Precision::default())?;
     let (mesh, transform) =
         normalise(&io::read(&args.mesh)?, args.up).map_err(|error| error.within(args.mesh.display()))?;
-    let planes = rasterize(&mesh, &transform, args.size as usize, args.representation, args.normals)?;
+    let size = args.size as usize;
+    let planes = rasterize_on(&device, &mesh, &transform, size, args.representation, args.normals)?;
     let precision = if args.fp16 { files::Precision::F16 } else { files::Precision::F32 };
     files::write(&args.out, &planes, precision)
 }

@@ -2,11 +2,13 @@
 
 use super::inputs;
 use crate::console;
-use crate::device::DeviceChoice;
+use crate::cuda::Precision;
+use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::mesh::normalise::Up;
 use crate::nn::Schedule;
-use crate::train::{self, Checkpoint, Initialisation, Options, Preset, Settings, Trainer};
+use crate::train::budget::{Budget, REFERENCE, REFERENCE_BYTES, on_card};
+use crate::train::{self, Checkpoint, Initialisation, Options, Preset, Settings};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -72,16 +74,19 @@ pub struct Args {
     /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
+    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = args.device.select()?;
+    let device = args.device.select(args.precision)?;
     let settings = settings(&args)?;
     if args.plan {
-        return print_plan(&settings);
+        return print_plan(&device, &settings);
     }
     let meshes = inputs::meshes(&args.inputs, settings.seed)?;
     let out = match &args.out {
@@ -106,7 +111,7 @@ pub fn run(args: Args) -> Result<()> {
         resume: args.resume,
         time: args.time,
         quiet: args.quiet,
-        device: device.to_string(),
+        device,
         interrupt: &INTERRUPT,
     };
     train::train(&settings, &meshes, &options)
@@ -149,19 +154,16 @@ fn default_folder(name: &str, preset: Preset, resume: bool) -> PathBuf {
     names.find(|path| free(path)).unwrap_or_else(|| Path::new("runs").join(base))
 }
 
-fn print_plan(settings: &Settings) -> Result<()> {
-    let trainer = Trainer::new(settings, settings.training.batch, None)?;
-    let mib = |floats: usize| floats as f64 * 4.0 / f64::from(1 << 20);
-    let parameters = trainer.model.parameter_count();
-    console::result(format_args!(
-        "one step of {} mesh(es), preset {:?}",
-        settings.training.batch, settings.preset
-    ))?;
-    console::result(format_args!("{:<12} {parameters:>13} {:>10.1} MiB", "parameters", mib(parameters)))?;
-    console::result(format_args!("{:<12} {:>24.1} MiB", "gradients", mib(parameters)))?;
-    console::result(format_args!("{:<12} {:>24.1} MiB", "adam", mib(2 * parameters)))?;
-    console::result(format_args!("{}", trainer.plan()))?;
-    Ok(())
+fn print_plan(device: &Device, settings: &Settings) -> Result<()> {
+    let batch = settings.training.batch;
+    console::result(format_args!("one step of {batch} mesh(es), preset {:?}, on {device}", settings.preset))?;
+    console::result(format_args!("{}", Budget::new(settings, device.kind(), batch)?))?;
+    let (name, kind, bytes) = match device {
+        Device::Cpu => ("a card of 12 GB such as an RTX 3060".to_string(), REFERENCE, REFERENCE_BYTES),
+        Device::Cuda(queue) => (device.to_string(), device.kind(), queue.context().free()?),
+    };
+    let budget = Budget::new(settings, kind, batch)?;
+    console::result(format_args!("on {name}: {}", on_card(&budget, bytes)))
 }
 
 /// A number with s, m or h behind it.

@@ -1,7 +1,8 @@
-//! CPU building blocks: memory, SIMD selection, GEMM micro-kernels, convolution cores, vector functions.
+//! CPU building blocks: memory, SIMD selection, GEMM micro-kernels, convolution cores, normalisation, vector functions.
 
 pub mod arena;
 pub mod conv;
+pub mod group_norm;
 pub mod math;
 pub mod simd;
 

@@ -60,4 +60,27 @@ mod tests {
         // At +x: a point at x = 1 is nearest.
         assert_eq!(VIEWS[4].project([1.0, 0.0, 0.0])[2], 0.0);
     }
+
+    #[test]
+    fn the_kernels_have_the_same_cameras() {
+        let header = include_str!("../../kernels/views.cuh");
+        let is_defined = |name: &str, value: u32| {
+            let line = format!("constexpr unsigned {name} = 0x{value:02X};");
+            assert!(header.lines().any(|found| found == line), "kernels/views.cuh lacks `{line}`");
+        };
+        let check = |name: &str, direction: fn(&View) -> [f32; 3]| {
+            let (mut axes, mut negative) = (0, 0);
+            for (index, view) in VIEWS.iter().enumerate() {
+                let direction = direction(view);
+                let axis = direction.iter().position(|&c| c != 0.0).expect("a view looks along an axis");
+                axes |= (axis as u32) << (2 * index);
+                negative |= u32::from(direction[axis] < 0.0) << index;
+            }
+            is_defined(&format!("{name}_AXES"), axes);
+            is_defined(&format!("{name}_NEGATIVE"), negative);
+        };
+        check("RIGHT", |view| view.right);
+        check("DOWN", |view| view.up.map(|c| -c));
+        check("FORWARD", |view| view.forward);
+    }
 }

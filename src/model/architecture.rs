@@ -20,6 +20,9 @@ pub struct Architecture {
     pub channels: usize,
     /// Pixels along an edge of the patch that one latent site stands for.
     pub patch: usize,
+    /// In the linear code, depth counts this much more than a component of a normal, in amplitude.
+    #[serde(default = "usual_depth_scale")]
+    pub depth_scale: f32,
     /// Floats a latent site.
     pub latent_channels: usize,
     pub stem: usize,
@@ -35,7 +38,16 @@ pub struct Architecture {
     pub exchange: bool,
 }
 
+fn usual_depth_scale() -> f32 {
+    super::DEPTH_SCALE
+}
+
 impl Architecture {
+    /// The scale of a channel of continuous planes in the linear code.
+    pub fn channel_scale(&self, channel: usize) -> f32 {
+        if self.channels > 1 && channel == 0 { self.depth_scale } else { 1.0 }
+    }
+
     /// Sites along an edge of the latent.
     pub fn latent_size(&self) -> usize {
         self.planes / self.patch
@@ -63,6 +75,8 @@ impl Architecture {
             format!("patch is {}, expected stem * 2^(widths - 1) = {}", self.patch, self.stem << (levels - 1))
         } else if self.planes == 0 || !self.planes.is_multiple_of(self.patch) {
             format!("planes is {}, expected a multiple of the patch, {}", self.planes, self.patch)
+        } else if !(self.depth_scale > 0.0 && self.depth_scale.is_finite()) {
+            format!("depth_scale is {}, expected a positive number", self.depth_scale)
         } else if self.latent_channels == 0 || self.widths.contains(&0) {
             "latent_channels and widths must be positive".to_string()
         } else {

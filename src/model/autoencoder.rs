@@ -1,8 +1,8 @@
 //! The network: encoder and decoder over single views with shared weights, views as the batch.
 
-use super::principal::channel_scale;
 use super::{Architecture, LinearCode, VIEWS};
 use crate::cpu::arena::Arena;
+use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::memory;
 use crate::nn::{Builder, initialise};
@@ -27,7 +27,7 @@ fn linear_rate(a: &Architecture) -> f32 {
 pub struct Autoencoder {
     pub architecture: Architecture,
     pub layout: ParameterLayout,
-    pub parameters: Arena,
+    pub parameters: Buffer,
 }
 
 /// The recorded values of one pass.
@@ -45,26 +45,39 @@ impl Autoencoder {
     /// A network with random weights drawn from `seed`; with a linear code, its linear path starts
     /// as that code and everything else adds nothing at first.
     pub fn new(architecture: Architecture, seed: u64, code: Option<&LinearCode>) -> Result<Self> {
-        architecture.validate()?;
-        let mut model =
-            Self { architecture, layout: ParameterLayout::default(), parameters: Arena::zeros(0) };
+        let mut model = Self::without_values(architecture)?;
         model.record(&mut Graph::default(), 1)?;
         memory::require("the network", 4 * model.layout.len(), "take smaller widths or fewer blocks")?;
-        model.parameters = Arena::zeros(model.layout.len());
-        initialise(&model.layout, seed, model.parameters.as_mut_slice());
+        let mut values = Arena::zeros(model.layout.len());
+        initialise(&model.layout, seed, values.as_mut_slice());
+        model.parameters = Buffer::Cpu(values);
         if let Some(code) = code.filter(|_| model.architecture.linear_path) {
-            model.set("encoder.linear.weight", &code.encoder_weight);
-            model.set("encoder.linear.bias", &code.encoder_bias);
-            model.set("decoder.linear.weight", &code.decoder_weight);
-            model.set("decoder.linear.bias", &code.decoder_bias);
+            model.set("encoder.linear.weight", &code.encoder_weight)?;
+            model.set("encoder.linear.bias", &code.encoder_bias)?;
+            model.set("decoder.linear.weight", &code.decoder_weight)?;
+            model.set("decoder.linear.bias", &code.decoder_bias)?;
         }
         Ok(model)
     }
 
+    /// A network to record, whose layout fills with that and whose parameters have no memory.
+    pub fn without_values(architecture: Architecture) -> Result<Self> {
+        architecture.validate()?;
+        let parameters = Buffer::Cpu(Arena::zeros(0));
+        Ok(Self { architecture, layout: ParameterLayout::default(), parameters })
+    }
+
     /// Overwrites one parameter, in the layout of the program.
-    pub fn set(&mut self, name: &str, values: &[f32]) {
+    pub fn set(&mut self, name: &str, values: &[f32]) -> Result<()> {
         let range = self.layout.get(name).range.clone();
-        self.parameters.as_mut_slice()[range].copy_from_slice(values);
+        assert_eq!(range.len(), values.len(), "the values fill the parameter");
+        self.parameters.load(range.start, values)
+    }
+
+    /// The network on `device`.
+    pub fn on(mut self, device: &Device) -> Result<Self> {
+        self.parameters = self.parameters.into_device(device, "the weights")?;
+        Ok(self)
     }
 
     /// Learned values.
@@ -143,7 +156,7 @@ impl Autoencoder {
         if !a.linear_path {
             return Ok(decoded);
         }
-        let factors = (0..a.channels).map(|channel| 1.0 / channel_scale(a.channels, channel)).collect();
+        let factors = (0..a.channels).map(|channel| 1.0 / a.channel_scale(channel)).collect();
         let decoded = b.graph.apply(ScaleChannels { factors }, &[decoded])?;
         b.rate = linear_rate(&a);
         let linear = b.conv_transpose("decoder.linear", latent, a.patch, a.channels, false)?;

@@ -39,9 +39,12 @@ struct Header {
 }
 
 /// CRC-32 of all weights with their count, in hexadecimal: tells networks apart.
-pub fn model_hash(model: &Autoencoder) -> String {
-    let crc = crc32fast::hash(bytemuck::cast_slice(model.parameters.as_slice()));
-    format!("{crc:08x}-{}", model.parameter_count())
+///
+/// # Errors
+/// Those of the device that has the weights.
+pub fn model_hash(model: &Autoencoder) -> Result<String> {
+    let crc = crc32fast::hash(bytemuck::cast_slice(&model.parameters.values()?));
+    Ok(format!("{crc:08x}-{}", model.parameter_count()))
 }
 
 impl Latent {

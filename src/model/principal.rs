@@ -7,7 +7,7 @@ use crate::memory;
 use crate::rng::Rng;
 use nalgebra::DMatrix;
 
-/// Depth counts this much more than a component of a normal, in amplitude. The mesh follows from the
+/// How much more depth usually counts than a component of a normal, in amplitude. The mesh follows from the
 /// depth alone, to a few thousandths; at 4, where a unit of depth weighs like a turn of the normal,
 /// the linear code of the quick preset reaches F 0.21 at 0.005 on a scanned head, at 32 0.31, and the
 /// network after 150 steps 0.66 and 0.92.
@@ -50,7 +50,7 @@ struct Patches {
 
 impl LinearCode {
     /// Fits the code to planes `[6, N, N, channels]` of one or more meshes: principal components
-    /// of the patches about the mean of each channel, depth scaled by [`DEPTH_SCALE`].
+    /// of the patches about the mean of each channel, depth scaled by the architecture's `depth_scale`.
     pub fn fit(architecture: &Architecture, planes: &[&[f32]]) -> Result<Self> {
         let a = architecture;
         let dimension = a.patch * a.patch * a.channels;
@@ -80,7 +80,7 @@ impl LinearCode {
         for (k, (component, deviation)) in components.iter().zip(deviations).enumerate() {
             let mut bias = 0.0;
             for (i, value) in component.iter().enumerate() {
-                let scale = f64::from(channel_scale(c, i % c));
+                let scale = f64::from(a.channel_scale(i % c));
                 let weight = value * scale / deviation;
                 code.encoder_weight[i * latent + k] = weight as f32;
                 code.decoder_weight[i * latent + k] = (value * deviation / scale) as f32;
@@ -90,11 +90,6 @@ impl LinearCode {
         }
         code
     }
-}
-
-/// The scale of a channel in the fitted space.
-pub fn channel_scale(channels: usize, channel: usize) -> f32 {
-    if channels > 1 && channel == 0 { DEPTH_SCALE } else { 1.0 }
 }
 
 impl Patches {
@@ -125,7 +120,7 @@ impl Patches {
             let is_flat = row.chunks_exact(c).all(|pixel| pixel == &row[..c]);
             row.iter_mut()
                 .enumerate()
-                .for_each(|(k, x)| *x = (*x - all.mean[k % c]) * channel_scale(c, k % c));
+                .for_each(|(k, x)| *x = (*x - all.mean[k % c]) * a.channel_scale(k % c));
             match flat {
                 Some(at) if is_flat && all.rows[at] == row => all.counts[at] += 1.0,
                 _ => {
@@ -279,6 +274,7 @@ mod tests {
             planes: 16,
             channels: 4,
             patch: 4,
+            depth_scale: DEPTH_SCALE,
             latent_channels: 6,
             stem: 4,
             widths: vec![1],
@@ -305,11 +301,17 @@ mod tests {
         let mut model = crate::model::Autoencoder::new(architecture, 0, Some(&code)).unwrap();
         let mut graph = crate::tape::Graph::default();
         let halves = model.record(&mut graph, 1).unwrap();
-        let mut tape = crate::tape::Tape::new(graph, None, &[halves.decoded]).unwrap();
-        tape.input_mut(halves.planes).copy_from_slice(&values);
-        tape.forward(model.parameters.as_slice());
-        let error =
-            tape.value(halves.decoded).iter().zip(&values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let mut tape =
+            crate::tape::Tape::new(&crate::device::Device::Cpu, graph, None, &[halves.decoded]).unwrap();
+        tape.load(halves.planes, 0, &values).unwrap();
+        tape.forward(&model.parameters).unwrap();
+        let error = tape
+            .value(halves.decoded)
+            .unwrap()
+            .iter()
+            .zip(&values)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         // Two sums of 64 and 6 rounded terms of size up to about 10.
         assert!(error < 1e-4, "{error}");
     }

@@ -1,6 +1,9 @@
 //! y = a + b for two arrays of one shape.
 
+use super::cuda;
 use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
+use crate::cuda::{Launch, THREADS, int, kernels};
+use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use rayon::prelude::*;
@@ -24,7 +27,7 @@ impl Op for Add {
         true
     }
 
-    fn memory(&self, _inputs: &[Shape]) -> Memory {
+    fn memory(&self, _on: Kind, _inputs: &[Shape]) -> Memory {
         Memory::default()
     }
 
@@ -50,6 +53,20 @@ impl Op for Add {
         for gradient in call.gradients.iter_mut().flatten() {
             gradient.store(|i| cotangent[i]);
         }
+    }
+
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
+        let [a, b] = [0, 1].map(|i| call.inputs[i].values);
+        let launch = Launch::items(a.len, THREADS);
+        kernels::add::forward(call.queue, launch, a, b, call.output, int(a.len)?)
+    }
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
+        let dy = call.output_gradient;
+        let launch = Launch::items(dy.len, THREADS);
+        call.gradients.iter().flatten().try_for_each(|dx| {
+            kernels::add::backward(call.queue, launch, dy, dx.values, int(dy.len)?, dx.add())
+        })
     }
 
     fn cases(&self) -> Vec<Case> {

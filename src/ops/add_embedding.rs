@@ -1,7 +1,10 @@
 //! y[n, ...] = x[n, ...] + e[n mod V, ...]: a learned array for each of the V views (or one for
 //! all images), broadcast over the batch.
 
+use super::cuda;
 use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use crate::cuda::{Launch, THREADS, int, kernels};
+use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use rayon::prelude::*;
@@ -31,7 +34,7 @@ impl Op for AddEmbedding {
         true
     }
 
-    fn memory(&self, _inputs: &[Shape]) -> Memory {
+    fn memory(&self, _on: Kind, _inputs: &[Shape]) -> Memory {
         Memory::default()
     }
 
@@ -62,6 +65,32 @@ impl Op for AddEmbedding {
         if let Some(de) = &mut call.gradients[1] {
             de.store(|i| cotangent[i..].iter().step_by(len).sum());
         }
+    }
+
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
+        let [x, e] = [0, 1].map(|i| call.inputs[i].values);
+        let launch = Launch::items(x.len, THREADS);
+        kernels::add_embedding::forward(call.queue, launch, x, e, call.output, int(x.len)?, int(e.len)?)
+    }
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
+        let dy = call.output_gradient;
+        if let Some(dx) = call.gradients[0] {
+            let launch = Launch::items(dy.len, THREADS);
+            kernels::add_embedding::backward_dx(call.queue, launch, dy, dx.values, int(dy.len)?, dx.add())?;
+        }
+        let Some(de) = call.gradients[1] else { return Ok(()) };
+        let period = de.values.len;
+        let (launch, repeats) = (Launch::items(period, THREADS), int(dy.len / period)?);
+        kernels::add_embedding::backward_de(
+            call.queue,
+            launch,
+            dy,
+            de.values,
+            int(period)?,
+            repeats,
+            de.add(),
+        )
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -2,8 +2,12 @@
 //!
 //! Inputs: x `[batch, height, width, in]`, w `[kernel height, kernel width, in, out]`, bias `[out]`.
 
+use super::cuda::conv::{Conv, ForwardKernel, InputKernel, Tile, Tiles, WeightKernel, extents, tiles};
+use super::cuda::{self, Gradient};
 use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
 use crate::cpu::conv::{self, ConvShape};
+use crate::cuda::{Launch, int, kernels};
+use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 
@@ -90,6 +94,44 @@ pub(super) fn mismatch(op: &str, what: &str, found: usize, expected: usize) -> E
     )
 }
 
+/// The kernels' tiles for each of the three products.
+static FORWARD: Tiles<ForwardKernel> = tiles!(
+    conv2d,
+    forward_tf32_128x128,
+    forward_tf32_128x64,
+    forward_tf32_64x64,
+    forward_bf16_128x128,
+    forward_bf16_64x64,
+    forward_fp16_128x128,
+    forward_fp16_64x64,
+    forward_fp32_128x64,
+    forward_fp32_64x64
+);
+static INPUT: Tiles<InputKernel> = tiles!(
+    conv2d_backward_dx,
+    tf32_128x128,
+    tf32_128x64,
+    tf32_64x64,
+    bf16_128x128,
+    bf16_64x64,
+    fp16_128x128,
+    fp16_64x64,
+    fp32_128x64,
+    fp32_64x64
+);
+static WEIGHT: Tiles<WeightKernel> = tiles!(
+    conv2d_backward_dw,
+    tf32_128x128,
+    tf32_128x64,
+    tf32_64x64,
+    bf16_128x128,
+    bf16_64x64,
+    fp16_128x128,
+    fp16_64x64,
+    fp32_128x64,
+    fp32_64x64
+);
+
 impl Op for Conv2d {
     fn name(&self) -> &'static str {
         "conv2d"
@@ -104,15 +146,25 @@ impl Op for Conv2d {
         true
     }
 
-    fn memory(&self, inputs: &[Shape]) -> Memory {
+    fn memory(&self, on: Kind, inputs: &[Shape]) -> Memory {
         let Ok(s) = self.conv_shape(inputs) else { return Memory::default() };
+        let (forward_workspace, backward_workspace) = match on {
+            Kind::Cpu => {
+                let backward = s
+                    .backward_data_workspace()
+                    .max(s.backward_weight_workspace())
+                    .max(conv::backward_bias_workspace(s.output_len(), s.out_channels));
+                (s.forward_workspace(), backward)
+            }
+            Kind::Cuda { multiprocessors, precision } => {
+                let conv = Conv { shape: &s, precision, multiprocessors };
+                (0, conv.workspace(&WEIGHT, s.out_pixels(), s.out_channels))
+            }
+        };
         Memory {
             saved: 0,
-            forward_workspace: s.forward_workspace(),
-            backward_workspace: s
-                .backward_data_workspace()
-                .max(s.backward_weight_workspace())
-                .max(conv::backward_bias_workspace(s.output_len(), s.out_channels)),
+            forward_workspace,
+            backward_workspace,
             backward_inputs: vec![0, 1],
             backward_output: false,
         }
@@ -174,6 +226,52 @@ impl Op for Conv2d {
         if let Some(db) = db {
             conv::backward_bias(dy, shape.out_channels, db.values, db.add, call.workspace);
         }
+    }
+
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
+        let [x, w, bias] = [0, 1, 2].map(|i| call.inputs[i].values);
+        let shape = self.conv_shape(&call.inputs.iter().map(|input| input.shape).collect::<Vec<_>>())?;
+        let conv = Conv::new(call.queue, &shape);
+        let (run, launch) = conv.product(&FORWARD, conv.output());
+        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = extents(&shape, false)?;
+        run(call.queue, launch, x, w, bias, call.output, b, h, v, i, oh, ov, o, kh, kw, s, p)
+    }
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
+        let shape = self.conv_shape(&call.inputs.iter().map(|input| input.shape).collect::<Vec<_>>())?;
+        let (x, w, dy, queue) =
+            (call.inputs[0].values, call.inputs[1].values, call.output_gradient, call.queue);
+        let conv = Conv::new(queue, &shape);
+        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = extents(&shape, false)?;
+        if let Some(dx) = call.gradients[0] {
+            let (run, launch) = conv.product(&INPUT, conv.input());
+            run(queue, launch, dy, w, dx.values, b, h, v, i, oh, ov, o, kh, kw, s, p, dx.add())?;
+        }
+        let partial = call.workspace;
+        let sum = |parts: usize, gradient: Gradient| {
+            let (values, launch) = (gradient.values, Launch::items(gradient.values.len, 256));
+            let (parts, length) = (int(parts)?, int(values.len)?);
+            kernels::conv2d::backward_sum(
+                queue,
+                launch,
+                partial.into(),
+                values,
+                parts,
+                length,
+                gradient.add(),
+            )
+        };
+        if let Some(dw) = call.gradients[1] {
+            let (run, launch, splits) = conv.weight_product(&WEIGHT);
+            run(queue, launch, x, dy, partial, b, h, v, i, oh, ov, o, kh, kw, s, p)?;
+            sum(splits, dw)?;
+        }
+        let Some(db) = call.gradients[2] else { return Ok(()) };
+        let channels = db.values.len;
+        let pixels = dy.len / channels;
+        let (launch, chunks) = conv.bias_launch(pixels, channels);
+        kernels::conv2d::backward_bias(queue, launch, dy, partial, int(pixels)?, int(channels)?)?;
+        sum(chunks, db)
     }
 
     fn cases(&self) -> Vec<Case> {

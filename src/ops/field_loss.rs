@@ -1,7 +1,11 @@
 //! Signed-distance supervision of planes: mean |f(p) - clamp(sdf(p), -tau, tau)|, with f the field that
 //! the planes imply ([`crate::hexplane::field`]).
 
+use super::cuda;
 use super::{Backward, Case, CaseInput, Fill, Forward, Memory, Op, Oracle};
+use crate::cpu::arena::padded;
+use crate::cuda::{Launch, int, kernels};
+use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::hexplane::field::{Footprint, TAU, Tap, depth_along, silhouette_distance};
 use crate::hexplane::{VIEWS, View};
@@ -25,6 +29,27 @@ const POINTS: usize = 64;
 fn extents(planes: Shape, distances: Shape) -> [usize; 3] {
     let (size, points) = (planes.extents()[1], distances.extents()[1]);
     [size, points, size * size + size]
+}
+
+/// The extents as kernels take them.
+struct Counts {
+    /// 6 B.
+    views: usize,
+    /// N, for the host and for kernels.
+    edge: usize,
+    size: i32,
+    /// P, and B P.
+    count: i32,
+    total: i32,
+}
+
+impl Counts {
+    fn new(planes: Shape, distances: Shape) -> Result<Self> {
+        let [size, points, _] = extents(planes, distances);
+        int(4 * distances.len())?;
+        let (count, total) = (int(points)?, int(distances.len())?);
+        Ok(Self { views: planes.extents()[0], edge: size, size: int(size)?, count, total })
+    }
 }
 
 impl Op for FieldLoss {
@@ -53,12 +78,18 @@ impl Op for FieldLoss {
         index == 0
     }
 
-    fn memory(&self, inputs: &[Shape]) -> Memory {
-        let [_, _, view] = extents(inputs[0], inputs[2]);
-        let points = inputs[2].len();
+    fn memory(&self, on: Kind, inputs: &[Shape]) -> Memory {
+        let [size, _, view] = extents(inputs[0], inputs[2]);
+        let (views, points) = (inputs[0].extents()[0], inputs[2].len());
+        let pixels = padded(views * size * size);
+        let (forward_workspace, backward_workspace) = match on {
+            Kind::Cpu => (views * view + points, 0),
+            Kind::Cuda { .. } => (pixels + points, pixels + 4 * points),
+        };
         Memory {
             saved: points,
-            forward_workspace: inputs[0].extents()[0] * view + points,
+            forward_workspace,
+            backward_workspace,
             backward_inputs: vec![0, 1],
             ..Memory::default()
         }
@@ -145,6 +176,59 @@ impl Op for FieldLoss {
                 }
             }
         });
+    }
+
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
+        let [planes, points, distances] = [0, 1, 2].map(|i| call.inputs[i].values);
+        let (queue, n) = (call.queue, Counts::new(call.inputs[0].shape, call.inputs[2].shape)?);
+        let pixels = n.views * n.edge * n.edge;
+        let (floors, errors) = (
+            call.workspace.part(0..pixels),
+            call.workspace.part(padded(pixels)..padded(pixels) + distances.len),
+        );
+        let (tau, size, total) = (self.tau, n.size, n.total);
+        let edge = n.edge as u32;
+        let grid = [edge.div_ceil(128), edge.div_ceil(32), n.views as u32];
+        let launch = Launch { grid, block: [128, 1, 1], shared: 0 };
+        kernels::field_loss::forward_columns(queue, launch, planes, size, tau, floors)?;
+        let launch = Launch { grid: [edge, n.views as u32, 1], block: [128, 1, 1], shared: 4 * edge };
+        kernels::field_loss::forward_rows(queue, launch, size, tau, floors)?;
+        let (launch, floors) = (Launch::blocks(distances.len.div_ceil(16), 128), floors.into());
+        kernels::field_loss::forward(
+            queue, launch, planes, floors, points, distances, n.count, total, size, tau, call.saved, errors,
+        )?;
+        kernels::field_loss::forward_mean(queue, Launch::blocks(1, 256), errors.into(), total, call.output)
+    }
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
+        let Some(gradient) = call.gradients[0] else { return Ok(()) };
+        let [planes, points] = [0, 1].map(|i| call.inputs[i].values);
+        let (queue, n) = (call.queue, Counts::new(call.inputs[0].shape, call.inputs[2].shape)?);
+        let (pixels, contributions) = (n.views * n.edge * n.edge, 4 * call.saved.len);
+        let heads = call.workspace.part(0..pixels).cast::<i32>();
+        let next = call.workspace.part(padded(pixels)..padded(pixels) + contributions).cast::<i32>();
+        queue.fill_bytes(heads, 0xff)?;
+        let (codes, size, total) = (call.saved, n.size, n.total);
+        let launch = Launch::items(codes.len, 128);
+        kernels::field_loss::backward_link(queue, launch, points, codes, n.count, total, size, heads, next)?;
+        let grid = [(n.edge * n.edge).div_ceil(128) as u32, n.views as u32, 1];
+        let launch = Launch { grid, block: [128, 1, 1], shared: 0 };
+        let (add, loss) = (gradient.add(), call.output_gradient);
+        kernels::field_loss::backward(
+            queue,
+            launch,
+            planes,
+            points,
+            codes,
+            heads.into(),
+            next.into(),
+            loss,
+            total,
+            size,
+            self.tau,
+            add,
+            gradient.values,
+        )
     }
 
     fn cases(&self) -> Vec<Case> {
@@ -301,7 +385,7 @@ mod tests {
 
     #[test]
     fn forward_and_backward_are_those_of_the_oracle() {
-        for outcome in check(&FieldLoss { tau: TAU }) {
+        for outcome in check(&FieldLoss { tau: TAU }, &crate::device::Device::Cpu).unwrap() {
             assert!(outcome.failures.is_empty(), "{outcome:?}");
         }
     }

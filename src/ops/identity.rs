@@ -1,6 +1,9 @@
 //! y = x: the template for a new op.
 
+use super::cuda;
 use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use crate::cuda::{Launch, THREADS, int, kernels};
+use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 
@@ -27,7 +30,7 @@ impl Op for Identity {
         true
     }
 
-    fn memory(&self, _inputs: &[Shape]) -> Memory {
+    fn memory(&self, _on: Kind, _inputs: &[Shape]) -> Memory {
         Memory::default()
     }
 
@@ -48,6 +51,19 @@ impl Op for Identity {
         if let Some(dx) = &mut call.gradients[0] {
             dx.store(|i| cotangent[i]);
         }
+    }
+
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
+        let x = call.inputs[0].values;
+        let launch = Launch::items(x.len, THREADS);
+        kernels::identity::forward(call.queue, launch, x, call.output, int(x.len)?)
+    }
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
+        let Some(dx) = call.gradients[0] else { return Ok(()) };
+        let dy = call.output_gradient;
+        let launch = Launch::items(dy.len, THREADS);
+        kernels::identity::backward(call.queue, launch, dy, dx.values, int(dy.len)?, dx.add())
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -1,11 +1,12 @@
 //! Differentiable operations: one file per op, the same order of sections in each (name, shape
-//! rule, memory, oracle, CPU forward, CPU backward, cases). [`OPS`] is the registry that checks,
+//! rule, memory, oracle, CPU forward and backward, CUDA forward and backward, cases). [`OPS`] is the registry that checks,
 //! tests and benchmarks run over. `identity.rs` is the template to copy.
 
 mod add;
 mod add_embedding;
 mod conv2d;
 mod conv_transpose2d;
+pub mod cuda;
 mod field_loss;
 mod group_norm;
 mod identity;
@@ -28,6 +29,7 @@ pub use silu::Silu;
 pub use view_mean::ViewMean;
 pub use weighted_sum::WeightedSum;
 
+use crate::device::Kind;
 use crate::error::Result;
 use crate::rng::Rng;
 use crate::shape::Shape;
@@ -60,8 +62,8 @@ pub trait Op: Debug + Send + Sync {
     /// Whether input `index` can carry a gradient (targets and sample points cannot).
     fn differentiable(&self, index: usize) -> bool;
 
-    /// Memory beside inputs and output, and what backward reads: the planner's facts.
-    fn memory(&self, inputs: &[Shape]) -> Memory;
+    /// Memory beside inputs and output on a kind of device, and what backward reads there: the planner's facts.
+    fn memory(&self, on: Kind, inputs: &[Shape]) -> Memory;
 
     /// Floating-point operations of forward where they bound it, 0 where memory does; backward
     /// takes twice as many.
@@ -73,6 +75,11 @@ pub trait Op: Debug + Send + Sync {
     fn forward_cpu(&self, call: Forward);
 
     fn backward_cpu(&self, call: Backward);
+
+    /// Queues the launches; the same outputs as on the CPU but for rounding.
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()>;
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()>;
 
     /// Declared cases: they serve the check, the tests and the benchmarks.
     fn cases(&self) -> Vec<Case>;

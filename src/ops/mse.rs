@@ -1,6 +1,9 @@
 //! Mean squared error, with a weight a channel: mean over all values of w_c (x - target)^2.
 
+use super::cuda;
 use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
+use crate::cuda::{Launch, THREADS, int, kernels};
+use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use rayon::prelude::*;
@@ -9,6 +12,9 @@ use rayon::prelude::*;
 /// weight carry no gradient. Output: a scalar.
 #[derive(Clone, Debug)]
 pub struct Mse;
+
+/// Values a partial sum of the kernel covers.
+const CUDA_CHUNK: usize = 256 * 16;
 
 /// Values a partial sum covers, in whole pixels of C channels; fixed, so that the sum does not
 /// depend on the number of threads.
@@ -40,9 +46,14 @@ impl Op for Mse {
         index == 0
     }
 
-    fn memory(&self, inputs: &[Shape]) -> Memory {
+    fn memory(&self, on: Kind, inputs: &[Shape]) -> Memory {
+        let n = inputs[0].len();
         Memory {
-            forward_workspace: inputs[0].len().div_ceil(chunk_len(inputs[2].len())),
+            forward_workspace: match on {
+                Kind::Cpu => n.div_ceil(chunk_len(inputs[2].len())),
+                // A partial sum in f64.
+                Kind::Cuda { .. } => 2 * n.div_ceil(CUDA_CHUNK),
+            },
             backward_inputs: vec![0, 1, 2],
             ..Memory::default()
         }
@@ -81,6 +92,23 @@ impl Op for Mse {
             let channels = weight.len();
             dx.store(|i| scale * weight[i % channels] * (x[i] - target[i]));
         }
+    }
+
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
+        let [x, target, weight] = [0, 1, 2].map(|i| call.inputs[i].values);
+        let (n, channels, queue) = (int(x.len)?, int(weight.len)?, call.queue);
+        let blocks = x.len.div_ceil(CUDA_CHUNK);
+        let (launch, partial) = (Launch::blocks(blocks, THREADS), call.workspace.cast());
+        kernels::mse::forward_partial(queue, launch, x, target, weight, partial, n, channels)?;
+        kernels::mse::forward(queue, Launch::blocks(1, THREADS), partial.into(), call.output, int(blocks)?, n)
+    }
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
+        let Some(dx) = call.gradients[0] else { return Ok(()) };
+        let [x, target, weight] = [0, 1, 2].map(|i| call.inputs[i].values);
+        let (n, channels, dy) = (int(x.len)?, int(weight.len)?, call.output_gradient);
+        let launch = Launch::items(x.len, THREADS);
+        kernels::mse::backward(call.queue, launch, x, target, weight, dy, dx.values, n, channels, dx.add())
     }
 
     fn cases(&self) -> Vec<Case> {

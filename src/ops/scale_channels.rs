@@ -1,6 +1,9 @@
 //! y[..., c] = s_c x[..., c]: fixed factors, which give each channel its own unit.
 
+use super::cuda;
 use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
+use crate::cuda::{Launch, THREADS, int, kernels};
+use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use rayon::prelude::*;
@@ -11,6 +14,16 @@ pub struct ScaleChannels {
     pub factors: Vec<f32>,
 }
 
+/// Channels there may be: those of a hexplane.
+const MOST_CHANNELS: usize = 4;
+
+impl ScaleChannels {
+    /// The factors as kernels take them.
+    fn four(&self) -> [f32; MOST_CHANNELS] {
+        std::array::from_fn(|c| self.factors.get(c).copied().unwrap_or(0.0))
+    }
+}
+
 impl Op for ScaleChannels {
     fn name(&self) -> &'static str {
         "scale_channels"
@@ -18,10 +31,15 @@ impl Op for ScaleChannels {
 
     fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
         match inputs {
-            [x] if x.extents().last() == Some(&self.factors.len()) => Ok(*x),
+            [x] if x.extents().last() == Some(&self.factors.len()) && self.factors.len() <= MOST_CHANNELS => {
+                Ok(*x)
+            }
             _ => Err(Error::new(
                 "scale_channels",
-                format!("expected one [..., {}], found {inputs:?}", self.factors.len()),
+                format!(
+                    "expected one [..., {}] of at most {MOST_CHANNELS} channels, found {inputs:?}",
+                    self.factors.len()
+                ),
                 "give one factor a channel",
             )),
         }
@@ -31,7 +49,7 @@ impl Op for ScaleChannels {
         true
     }
 
-    fn memory(&self, _inputs: &[Shape]) -> Memory {
+    fn memory(&self, _on: Kind, _inputs: &[Shape]) -> Memory {
         Memory::default()
     }
 
@@ -59,6 +77,43 @@ impl Op for ScaleChannels {
         if let Some(dx) = &mut call.gradients[0] {
             dx.store(|i| factors[i % factors.len()] * cotangent[i]);
         }
+    }
+
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
+        let (x, [s0, s1, s2, s3]) = (call.inputs[0].values, self.four());
+        let (launch, channels) = (Launch::items(x.len, THREADS), int(self.factors.len())?);
+        kernels::scale_channels::forward(
+            call.queue,
+            launch,
+            x,
+            call.output,
+            int(x.len)?,
+            channels,
+            s0,
+            s1,
+            s2,
+            s3,
+        )
+    }
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
+        let Some(dx) = call.gradients[0] else { return Ok(()) };
+        let (dy, [s0, s1, s2, s3]) = (call.output_gradient, self.four());
+        let (launch, channels) = (Launch::items(dy.len, THREADS), int(self.factors.len())?);
+        let n = int(dy.len)?;
+        kernels::scale_channels::backward(
+            call.queue,
+            launch,
+            dy,
+            dx.values,
+            n,
+            channels,
+            s0,
+            s1,
+            s2,
+            s3,
+            dx.add(),
+        )
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -1,7 +1,10 @@
 //! y = x sigmoid(x).
 
+use super::cuda;
 use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
 use crate::cpu::{math, simd};
+use crate::cuda::{Launch, THREADS, int, kernels};
+use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use rayon::prelude::*;
@@ -27,7 +30,7 @@ impl Op for Silu {
         true
     }
 
-    fn memory(&self, _inputs: &[Shape]) -> Memory {
+    fn memory(&self, _on: Kind, _inputs: &[Shape]) -> Memory {
         Memory { backward_inputs: vec![0], ..Memory::default() }
     }
 
@@ -59,6 +62,18 @@ impl Op for Silu {
                 }
             });
         });
+    }
+
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
+        let x = call.inputs[0].values;
+        kernels::silu::forward(call.queue, Launch::items(x.len, THREADS), x, call.output, int(x.len)?)
+    }
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
+        let Some(dx) = call.gradients[0] else { return Ok(()) };
+        let (x, dy) = (call.inputs[0].values, call.output_gradient);
+        let launch = Launch::items(x.len, THREADS);
+        kernels::silu::backward(call.queue, launch, x, dy, dx.values, int(x.len)?, dx.add())
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -1,7 +1,10 @@
 //! y[b, v] = mean over the V views of x[b, .]: what the views of one mesh have in common, handed
 //! back to each of them.
 
+use super::cuda;
 use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use crate::cuda::{Launch, THREADS, int, kernels};
+use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 use rayon::prelude::*;
@@ -13,6 +16,13 @@ pub struct ViewMean {
 }
 
 impl ViewMean {
+    /// Values of one view of all meshes, values of an image, views.
+    fn extents(&self, shape: Shape) -> Result<(i32, i32, i32)> {
+        let image = shape.len() / shape.extents()[0];
+        int(shape.len())?;
+        Ok((int(shape.len() / self.views)?, int(image)?, int(self.views)?))
+    }
+
     /// Writes or adds the mean of each group of `views` images to all of the group. The map is
     /// its own adjoint, so both directions run it.
     fn spread(&self, shape: Shape, from: &[f32], into: &mut [f32], add: bool) {
@@ -50,7 +60,7 @@ impl Op for ViewMean {
         true
     }
 
-    fn memory(&self, _inputs: &[Shape]) -> Memory {
+    fn memory(&self, _on: Kind, _inputs: &[Shape]) -> Memory {
         Memory::default()
     }
 
@@ -78,6 +88,20 @@ impl Op for ViewMean {
         if let Some(dx) = &mut call.gradients[0] {
             self.spread(shape, call.output_gradient, dx.values, dx.add);
         }
+    }
+
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
+        let x = call.inputs[0];
+        let (n, image, views) = self.extents(x.shape)?;
+        let launch = Launch::items(n as usize, THREADS);
+        kernels::view_mean::forward(call.queue, launch, x.values, call.output, n, image, views)
+    }
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
+        let Some(dx) = call.gradients[0] else { return Ok(()) };
+        let (n, image, views) = self.extents(call.inputs[0].shape)?;
+        let (launch, dy) = (Launch::items(n as usize, THREADS), call.output_gradient);
+        kernels::view_mean::backward(call.queue, launch, dy, dx.values, n, image, views, dx.add())
     }
 
     fn cases(&self) -> Vec<Case> {

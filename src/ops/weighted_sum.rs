@@ -1,6 +1,9 @@
 //! y = sum_i w_i x_i of scalars: the total loss of its parts.
 
+use super::cuda;
 use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use crate::cuda::{Launch, kernels};
+use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::shape::Shape;
 
@@ -30,7 +33,7 @@ impl Op for WeightedSum {
         true
     }
 
-    fn memory(&self, _inputs: &[Shape]) -> Memory {
+    fn memory(&self, _on: Kind, _inputs: &[Shape]) -> Memory {
         Memory::default()
     }
 
@@ -53,6 +56,28 @@ impl Op for WeightedSum {
                 gradient.store(|_| weight * cotangent);
             }
         }
+    }
+
+    fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
+        call.inputs.iter().zip(&self.weights).enumerate().try_for_each(|(i, (x, &weight))| {
+            let launch = Launch::blocks(1, 1);
+            kernels::weighted_sum::forward(
+                call.queue,
+                launch,
+                x.values,
+                call.output,
+                weight,
+                i32::from(i > 0),
+            )
+        })
+    }
+
+    fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
+        call.gradients.iter().zip(&self.weights).try_for_each(|(dx, &weight)| {
+            let Some(dx) = dx else { return Ok(()) };
+            let (launch, dy) = (Launch::blocks(1, 1), call.output_gradient);
+            kernels::weighted_sum::backward(call.queue, launch, dy, dx.values, weight, dx.add())
+        })
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -3,6 +3,7 @@
 
 use super::graph::{Graph, Origin, Value};
 use crate::cpu::arena::padded;
+use crate::device::Kind;
 use crate::ops::Memory;
 use crate::shape::Shape;
 use std::fmt;
@@ -101,11 +102,11 @@ enum TargetPlace {
 }
 
 impl Plan {
-    pub(super) fn new(graph: &Graph, loss: Option<Value>, keep: &[Value]) -> Self {
+    pub(super) fn new(graph: &Graph, on: Kind, loss: Option<Value>, keep: &[Value]) -> Self {
         let end = 2 * graph.nodes.len();
         let mut drafts = Drafts { buffers: Vec::new() };
         let values = draft_values(graph, &mut drafts, loss, keep, end);
-        let mut nodes = draft_nodes(graph, &mut drafts, &values);
+        let mut nodes = draft_nodes(graph, on, &mut drafts, &values);
         let (gradients, wanted) = draft_backward(graph, &mut drafts, &mut nodes, &values, loss);
         let mut buffers = drafts.buffers;
         let len = place(&mut buffers);
@@ -198,10 +199,10 @@ fn draft_values(
     values
 }
 
-fn draft_nodes(graph: &Graph, drafts: &mut Drafts, values: &[Option<usize>]) -> Vec<NodeDraft> {
+fn draft_nodes(graph: &Graph, on: Kind, drafts: &mut Drafts, values: &[Option<usize>]) -> Vec<NodeDraft> {
     let draft = |(index, node): (usize, &super::graph::Node)| {
         let shapes: Vec<Shape> = node.inputs.iter().map(|&input| graph.shape(input)).collect();
-        let memory = node.op.memory(&shapes);
+        let memory = node.op.memory(on, &shapes);
         debug_assert!(values[node.output.0].is_some());
         NodeDraft {
             saved: drafts.add(Usage::Saved, memory.saved, index, index),

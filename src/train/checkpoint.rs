@@ -5,6 +5,7 @@
 //! `[out, in, kh, kw]`); the moments are `adam.first.NAME` and `adam.second.NAME`.
 
 use super::{Settings, Trainer};
+use crate::device::Buffer;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::model::Autoencoder;
@@ -42,9 +43,9 @@ impl Checkpoint {
     pub fn write(path: &Path, trainer: &Trainer, settings: &Settings) -> Result<()> {
         let (model, adam) = (&trainer.model, &trainer.adam);
         let blocks = [
-            ("", model.parameters.as_slice()),
-            (FIRST, adam.first.as_slice()),
-            (SECOND, adam.second.as_slice()),
+            ("", model.parameters.values()?),
+            (FIRST, adam.first.values()?),
+            (SECOND, adam.second.values()?),
         ];
         let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
         for (prefix, values) in blocks {
@@ -78,9 +79,9 @@ impl Checkpoint {
         let facts = facts(path, &bytes)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(path, error))?;
         let layout = &trainer.model.layout;
-        fill(path, &tensors, FIRST, layout, trainer.adam.first.as_mut_slice())?;
-        fill(path, &tensors, SECOND, layout, trainer.adam.second.as_mut_slice())?;
-        fill(path, &tensors, "", layout, trainer.model.parameters.as_mut_slice())?;
+        fill(path, &tensors, FIRST, layout, &mut trainer.adam.first)?;
+        fill(path, &tensors, SECOND, layout, &mut trainer.adam.second)?;
+        fill(path, &tensors, "", layout, &mut trainer.model.parameters)?;
         trainer.adam.updates = facts.updates;
         trainer.step = facts.step;
         Ok(facts)
@@ -99,7 +100,7 @@ pub fn load_model(run: &Path) -> Result<(Autoencoder, Settings)> {
     let facts = facts(&path, &bytes)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(&path, error))?;
     let mut model = Autoencoder::new(facts.settings.trained_architecture(), facts.settings.seed, None)?;
-    fill(&path, &tensors, "", &model.layout, model.parameters.as_mut_slice())?;
+    fill(&path, &tensors, "", &model.layout, &mut model.parameters)?;
     Ok((model, facts.settings))
 }
 
@@ -131,7 +132,7 @@ fn fill(
     tensors: &SafeTensors,
     prefix: &str,
     layout: &ParameterLayout,
-    values: &mut [f32],
+    values: &mut Buffer,
 ) -> Result<()> {
     for parameter in layout.iter() {
         let name = format!("{prefix}{}", parameter.name);
@@ -151,7 +152,9 @@ fn fill(
             let problem = format!("value {at} of {name} is {}", data[at]);
             return Err(Error::new(path.display(), problem, "train again from an older checkpoint"));
         }
-        from_file_order(parameter, &data, &mut values[parameter.range.clone()]);
+        let mut ours = vec![0.0; parameter.range.len()];
+        from_file_order(parameter, &data, &mut ours);
+        values.load(parameter.range.start, &ours)?;
     }
     Ok(())
 }

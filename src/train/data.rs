@@ -1,9 +1,10 @@
 //! Meshes as the network sees them: planes and points with their true distance, made once.
 
 use super::Settings;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hexplane::field::TAU;
-use crate::hexplane::rasterize::rasterize;
+use crate::hexplane::rasterize::rasterize_on;
 use crate::hexplane::{Planes, Representation};
 use crate::mesh::distance::MeshDistance;
 use crate::mesh::metrics::sampling::{self, Samples};
@@ -40,6 +41,8 @@ pub struct DistancePoints {
 /// What is needed to make an [`Item`].
 pub struct Prepare<'a> {
     pub settings: &'a Settings,
+    /// What rasterises and measures distances.
+    pub device: &'a Device,
 }
 
 impl Prepare<'_> {
@@ -62,7 +65,8 @@ impl Prepare<'_> {
         let settings = self.settings;
         let (mesh, transform) = normalise(mesh, settings.up)?;
         let size = settings.architecture.planes;
-        let planes = rasterize(&mesh, &transform, size, Representation::Continuous, settings.normals)?;
+        let kind = Representation::Continuous;
+        let planes = rasterize_on(self.device, &mesh, &transform, size, kind, settings.normals)?;
         Ok((mesh, transform, planes))
     }
 
@@ -74,7 +78,7 @@ impl Prepare<'_> {
             points.push(near);
             points.push(std::array::from_fn(|_| rng.range(-1.0, 1.0)));
         }
-        let mut distances = MeshDistance::new(mesh)?.signed_distances(&points);
+        let mut distances = MeshDistance::new(mesh)?.signed_distances_on(self.device, &points)?;
         distances.iter_mut().for_each(|d| *d = d.clamp(-TAU, TAU));
         Ok(DistancePoints { points, distances })
     }

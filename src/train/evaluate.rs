@@ -1,10 +1,10 @@
 //! The halves of a trained network by themselves, and the way from planes to a mesh.
 
 use super::Settings;
+use crate::device::Device;
 use crate::error::Result;
-use crate::hexplane::field::{self, Field};
+use crate::hexplane::field::{self, surface_on};
 use crate::hexplane::{Planes, Representation};
-use crate::mesh::marching_cubes::marching_cubes;
 use crate::mesh::{Mesh, Similarity};
 use crate::model::{Architecture, Autoencoder, LinearCode};
 use crate::tape::{Graph, Tape, Value};
@@ -29,14 +29,14 @@ impl Encoder {
         let mut graph = Graph::default();
         let planes = graph.input(model.planes_shape(1));
         let latent = model.record_encoder(&mut graph, planes)?;
-        Ok(Self { tape: Tape::new(graph, None, &[latent])?, planes, latent })
+        Ok(Self { tape: Tape::new(&model.parameters.device(), graph, None, &[latent])?, planes, latent })
     }
 
     /// The latent `[6, s, s, channels]` of planes that fit the network.
-    pub fn encode(&mut self, model: &Autoencoder, planes: &Planes) -> Vec<f32> {
-        self.tape.input_mut(self.planes).copy_from_slice(&planes.values);
-        self.tape.forward(model.parameters.as_slice());
-        self.tape.value(self.latent).to_vec()
+    pub fn encode(&mut self, model: &Autoencoder, planes: &Planes) -> Result<Vec<f32>> {
+        self.tape.load(self.planes, 0, &planes.values)?;
+        self.tape.forward(&model.parameters)?;
+        self.tape.value(self.latent)
     }
 }
 
@@ -46,19 +46,24 @@ impl Decoder {
         let latent = graph.input(model.latent_shape(1));
         let planes = model.record_decoder(&mut graph, latent)?;
         let size = model.architecture.planes;
-        Ok(Self { tape: Tape::new(graph, None, &[planes])?, latent, planes, size })
+        Ok(Self {
+            tape: Tape::new(&model.parameters.device(), graph, None, &[planes])?,
+            latent,
+            planes,
+            size,
+        })
     }
 
     /// Planes of a latent of the right length, in the frame of `transform`.
-    pub fn decode(&mut self, model: &Autoencoder, latent: &[f32], transform: Similarity) -> Planes {
-        self.tape.input_mut(self.latent).copy_from_slice(latent);
-        self.tape.forward(model.parameters.as_slice());
-        Planes {
+    pub fn decode(&mut self, model: &Autoencoder, latent: &[f32], transform: Similarity) -> Result<Planes> {
+        self.tape.load(self.latent, 0, latent)?;
+        self.tape.forward(&model.parameters)?;
+        Ok(Planes {
             representation: Representation::Continuous,
             size: self.size,
-            values: self.tape.value(self.planes).to_vec(),
+            values: self.tape.value(self.planes)?,
             transform,
-        }
+        })
     }
 }
 
@@ -75,12 +80,12 @@ pub fn linear_planes(architecture: &Architecture, code: &LinearCode, planes: &Pl
         ..architecture.clone()
     };
     let mut model = Autoencoder::new(small, 0, Some(code))?;
-    let latent = Encoder::new(&mut model)?.encode(&model, planes);
-    Ok(Decoder::new(&mut model)?.decode(&model, &latent, planes.transform))
+    let latent = Encoder::new(&mut model)?.encode(&model, planes)?;
+    Decoder::new(&mut model)?.decode(&model, &latent, planes.transform)
 }
 
 /// Planes to field to marching cubes, in the normalised frame; empty where nothing is inside.
-pub fn mesh_of_planes(planes: &Planes, settings: &Settings) -> Result<Mesh> {
-    let field = Field::new(planes, &field::Settings::default())?;
-    marching_cubes(&field.on_grid(settings.extraction.grid)?, field.level(settings.extraction.iso))
+pub fn mesh_of_planes(device: &Device, planes: &Planes, settings: &Settings) -> Result<Mesh> {
+    let extraction = &settings.extraction;
+    surface_on(device, planes, &field::Settings::default(), extraction.grid, extraction.iso)
 }

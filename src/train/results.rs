@@ -4,6 +4,7 @@
 use super::evaluate::{Decoder, Encoder, linear_planes, mesh_of_planes};
 use super::{Item, MetricsLog, Options, Settings, Trainer};
 use crate::console;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::hexplane::{Planes, files, picture};
@@ -36,10 +37,13 @@ pub fn write(
     log: &MetricsLog,
 ) -> Result<()> {
     let out = &options.out;
+    // What the steps held on a card is free for the results.
+    trainer.drop_cache();
     let mut halves = Halves::new(&mut trainer.model)?;
+    let on = (settings, &options.device);
     let mut per_mesh = Vec::new();
     for (index, item) in judged.trained.iter().enumerate() {
-        let result = reconstruct(&trainer.model, &mut halves, item, code, settings)?;
+        let result = reconstruct(&trainer.model, &mut halves, item, code, on)?;
         per_mesh.push(row(item, &result));
         if index == 0 {
             write_files(out, item, &result)?;
@@ -53,7 +57,7 @@ pub fn write(
     if !judged.held_out.is_empty() {
         let mut rows = Vec::new();
         for item in judged.held_out {
-            rows.push(row(item, &reconstruct(&trainer.model, &mut halves, item, code, settings)?));
+            rows.push(row(item, &reconstruct(&trainer.model, &mut halves, item, code, on)?));
         }
         summary["held_out"] = json!({ "mean": means(&rows), "meshes": rows });
     }
@@ -93,12 +97,12 @@ fn reconstruct(
     halves: &mut Halves,
     item: &Item,
     code: &LinearCode,
-    settings: &Settings,
+    (settings, device): (&Settings, &Device),
 ) -> Result<Result3> {
-    let latent = halves.encoder.encode(model, &item.planes);
-    let decoded = halves.decoder.decode(model, &latent, item.transform);
+    let latent = halves.encoder.encode(model, &item.planes)?;
+    let decoded = halves.decoder.decode(model, &latent, item.transform)?;
     let linear = linear_planes(&settings.architecture, code, &item.planes)?;
-    let meshes = [&decoded, &linear, &item.planes].map(|planes| mesh_of_planes(planes, settings));
+    let meshes = [&decoded, &linear, &item.planes].map(|planes| mesh_of_planes(device, planes, settings));
     let [mesh, linear, ceiling] = meshes;
     let (mesh, linear, ceiling) = (mesh?, linear?, ceiling?);
     let reference = Reference::new(&item.mesh, &settings.metrics)?;
@@ -147,7 +151,7 @@ fn summary(
     let mut summary = json!({
         "name": per_mesh[0]["name"],
         "version": env!("CARGO_PKG_VERSION"),
-        "device": options.device,
+        "device": options.device.to_string(),
         "preset": settings.preset,
         "seed": settings.seed,
         "planes": architecture.planes,

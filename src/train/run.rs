@@ -3,6 +3,7 @@
 use super::augment::warped;
 use super::{Checkpoint, Item, LogRow, MetricsLog, Prepare, Settings, Trainer, results};
 use crate::console;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::mesh::Mesh;
@@ -28,8 +29,8 @@ pub struct Options<'a> {
     /// Stop after this long, with results; the schedule is still that of all steps.
     pub time: Option<Duration>,
     pub quiet: bool,
-    /// What the summary calls the device.
-    pub device: String,
+    /// What computes.
+    pub device: Device,
     /// Set by Ctrl-C: the loop ends after the current step, with a checkpoint.
     pub interrupt: &'a AtomicBool,
 }
@@ -46,10 +47,13 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
     if options.resume {
         same_run(&checkpoint, &Checkpoint::read(&checkpoint)?.settings, settings)?;
     }
-    let items = prepare(settings, meshes, settings.training.augment)?;
-    let planes: Vec<&[f32]> = items.iter().map(|item| &item.planes.values[..]).collect();
+    Trainer::require(&options.device, settings, meshes.len() * (1 + settings.training.augment))?;
+    let prepare = Prepare { settings, device: &options.device };
+    let items = prepare_all(&prepare, meshes, settings.training.augment)?;
+    // Warped copies would cost the components that the meshes themselves need.
+    let planes: Vec<&[f32]> = items[..meshes.len()].iter().map(|item| &item.planes.values[..]).collect();
     let code = LinearCode::fit(&settings.architecture, &planes)?;
-    let mut trainer = Trainer::new(settings, items.len(), Some(&code))?;
+    let mut trainer = Trainer::new(&options.device, settings, items.len(), Some(&code))?;
     if options.resume {
         Checkpoint::restore(&checkpoint, &mut trainer)?;
     }
@@ -59,7 +63,7 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
     write_atomic(&out.join("config.toml"), |file| file.write_all(config.as_bytes()))?;
     let mut log = MetricsLog::open(&out.join("metrics.csv"), trainer.step)?;
     steps(&mut trainer, &items, settings, options, &mut log)?;
-    let (judged, held_out) = (&items[..meshes.len()], prepare(settings, &options.held_out, 0)?);
+    let (judged, held_out) = (&items[..meshes.len()], prepare_all(&prepare, &options.held_out, 0)?);
     results::write(
         &mut trainer,
         &results::Judged { trained: judged, held_out: &held_out },
@@ -72,13 +76,12 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
 
 /// Planes and distances of all meshes, made in parallel, in order; behind them those of `copies`
 /// warped copies of each.
-fn prepare(settings: &Settings, meshes: &[(String, Mesh)], copies: usize) -> Result<Vec<Item>> {
-    let prepare = Prepare { settings };
+fn prepare_all(prepare: &Prepare, meshes: &[(String, Mesh)], copies: usize) -> Result<Vec<Item>> {
     let make = |at: usize| {
         let (name, mesh) = &meshes[at % meshes.len()];
         match at / meshes.len() {
             0 => prepare.item(name, mesh),
-            copy => prepare.item(name, &warped(mesh, settings.seed, name, copy)),
+            copy => prepare.item(name, &warped(mesh, prepare.settings.seed, name, copy)),
         }
     };
     (0..meshes.len() * (1 + copies)).into_par_iter().map(make).collect()
@@ -130,8 +133,9 @@ fn steps(
         let losses = match trainer.step(items) {
             Ok(losses) => losses,
             Err(error) => {
-                // The weights are those of the last good step: worth keeping.
-                Checkpoint::write(&path, trainer, settings)?;
+                // The weights are those of the last good step: worth keeping, where the device still gives them.
+                log.flush()?;
+                let _ = Checkpoint::write(&path, trainer, settings);
                 return Err(error);
             }
         };

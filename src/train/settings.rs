@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::hexplane::Representation;
+use crate::hexplane::cache::Storage;
 use crate::hexplane::rasterize::Normals;
 use crate::mesh::metrics;
 use crate::mesh::normalise::Up;
@@ -70,6 +71,9 @@ pub struct Training {
     /// Warped copies of each mesh that are trained on beside it: slightly turned and stretched, every
     /// other one mirrored.
     pub augment: usize,
+    /// How planes lie in a card's cache.
+    #[serde(default)]
+    pub plane_cache: Storage,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
 }
@@ -109,6 +113,7 @@ impl Settings {
                 planes,
                 channels: Representation::Continuous.channels(),
                 patch,
+                depth_scale: DEPTH_SCALE,
                 latent_channels,
                 stem: 8,
                 widths: widths.to_vec(),
@@ -127,6 +132,7 @@ impl Settings {
                 sdf_weight: 0.1,
                 sdf_points: 2048,
                 augment: 0,
+                plane_cache: Storage::Fp16,
                 checkpoint_every: 100,
             },
             optimiser: AdamSettings { learning_rate, beta2: 0.99, ..AdamSettings::default() },

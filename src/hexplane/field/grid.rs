@@ -7,7 +7,7 @@
 use super::bounds::Bounds;
 use super::tap::{larger, lerp, position};
 use super::{Field, Footprint, ViewTaps};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hexplane::VIEWS;
 use crate::mesh::marching_cubes::Volume;
 use rayon::prelude::*;
@@ -47,13 +47,7 @@ impl Axis {
 
 impl<'a> GridField<'a> {
     pub(super) fn new(field: &'a Field, n: usize) -> Result<Self> {
-        if n < 2 {
-            return Err(Error::usage(
-                "grid",
-                format!("expected at least 2 samples along an edge, found {n}"),
-                "take a finer grid",
-            ));
-        }
+        super::check_grid(n)?;
         let coordinates: Vec<f32> = (0..n).map(|i| -1.0 + (2.0 / (n - 1) as f32) * i as f32).collect();
         let positions = [false, true].map(|negative| {
             let place = |&c: &f32| position(if negative { -c } else { c }, field.size);

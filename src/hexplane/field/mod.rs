@@ -31,16 +31,21 @@
 //! erodes (0.944 -> 0.91 at planes 256, grid 128).
 
 mod bounds;
+mod cuda;
 mod grid;
 mod silhouette;
 mod tap;
 
+pub use cuda::CardField;
 pub use grid::GridField;
 pub(crate) use silhouette::silhouette_distance;
 pub(crate) use tap::{Footprint, Tap, depth_along};
 
 use super::{Planes, Representation, VIEWS};
+use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::mesh::Mesh;
+use crate::mesh::marching_cubes::{marching_cubes, marching_cubes_on_card};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -94,23 +99,8 @@ impl Field {
     /// When the planes have less than 2 x 2 pixels, their values do not match their size, or tau is
     /// not a positive number.
     pub fn new(planes: &Planes, settings: &Settings) -> Result<Self> {
-        let &Settings { tau } = settings;
-        if !(tau > 0.0 && tau <= 1.0) {
-            return Err(Error::usage("field", format!("expected 0 < tau <= 1, found {tau}"), "change tau"));
-        }
-        let size = planes.size;
-        let expected = size.checked_mul(size).and_then(|n| n.checked_mul(6 * planes.channels()));
-        if size < 2 || expected != Some(planes.values.len()) {
-            return Err(Error::new(
-                "planes",
-                format!(
-                    "expected 6 x N x N x {} values with N >= 2, found {} for N = {size}",
-                    planes.channels(),
-                    planes.values.len()
-                ),
-                "rasterise or decode them again",
-            ));
-        }
+        check(planes, settings)?;
+        let (&Settings { tau }, size) = (settings, planes.size);
         let views = (0..6)
             .into_par_iter()
             .map(|view| match planes.representation {
@@ -151,7 +141,7 @@ impl Field {
 
     /// The level of f at which the occupancy is `iso`.
     pub fn level(&self, iso: f32) -> f32 {
-        (0.5 - iso) * 2.0 * self.tau
+        level(iso, self.tau)
     }
 
     /// Pixels along an edge of a view.
@@ -166,6 +156,65 @@ impl Field {
     pub fn on_grid(&self, n: usize) -> Result<GridField<'_>> {
         GridField::new(self, n)
     }
+}
+
+/// The surface that planes imply, where the occupancy is `iso`, from a grid of `grid`^3 samples of the field: in the
+/// frame of the planes, empty where nothing is inside. On a card it is the mesh of the CPU with its vertices and
+/// triangles in another order.
+///
+/// # Errors
+/// Those of [`Field::new`], [`Field::on_grid`] and [`marching_cubes`], and of the device.
+pub fn surface_on(
+    device: &Device,
+    planes: &Planes,
+    settings: &Settings,
+    grid: usize,
+    iso: f32,
+) -> Result<Mesh> {
+    let level = level(iso, settings.tau);
+    match device {
+        Device::Cpu => marching_cubes(&Field::new(planes, settings)?.on_grid(grid)?, level),
+        Device::Cuda(queue) => {
+            let volume = CardField::new(queue, planes, settings)?.on_grid(grid)?;
+            marching_cubes_on_card(queue, &volume, level)
+        }
+    }
+}
+
+/// The level of f at which the occupancy is `iso`.
+fn level(iso: f32, tau: f32) -> f32 {
+    (0.5 - iso) * 2.0 * tau
+}
+
+fn check(planes: &Planes, &Settings { tau }: &Settings) -> Result<()> {
+    if !(tau > 0.0 && tau <= 1.0) {
+        return Err(Error::usage("field", format!("expected 0 < tau <= 1, found {tau}"), "change tau"));
+    }
+    let size = planes.size;
+    let expected = size.checked_mul(size).and_then(|n| n.checked_mul(6 * planes.channels()));
+    if size < 2 || expected != Some(planes.values.len()) {
+        return Err(Error::new(
+            "planes",
+            format!(
+                "expected 6 x N x N x {} values with N >= 2, found {} for N = {size}",
+                planes.channels(),
+                planes.values.len()
+            ),
+            "rasterise or decode them again",
+        ));
+    }
+    Ok(())
+}
+
+fn check_grid(n: usize) -> Result<()> {
+    if n < 2 {
+        return Err(Error::usage(
+            "grid",
+            format!("expected at least 2 samples along an edge, found {n}"),
+            "take a finer grid",
+        ));
+    }
+    Ok(())
 }
 
 fn continuous(planes: &Planes, view: usize, tau: f32) -> ViewTaps {

@@ -1,7 +1,7 @@
 //! Mesh to planes: a watertight orthographic rasteriser on all cores.
 //!
-//! The contract, which any other rasteriser (a CUDA one with a 64-bit atomic minimum) can meet bit for
-//! bit in coverage and visibility. `N` is the edge of a plane in pixels.
+//! The contract, which the kernels of a card (`kernels/rasterize.cu`, launched by [`rasterize_on`]) meet to the last
+//! bit. `N` is the edge of a plane in pixels.
 //!
 //! 1. *Snapping.* A coordinate `c` of a vertex becomes the integer `trunc((c + 1) * 128 N + 0.5)`, computed in
 //!    f64: 1/256 of a pixel. A screen axis that runs against the coordinate uses `256 N` minus that integer.
@@ -37,12 +37,14 @@
 //! vertex where the mesh brings none) keeps its line and takes the side of the geometric one; where the two
 //! lines are more than 60 degrees apart, or the interpolated one vanishes, the geometric one stands.
 
+mod cuda;
 mod fill;
 mod screen;
 mod shade;
 
 use super::{Planes, Representation};
 use crate::cpu::simd::{self, Vectorised};
+use crate::device::Device;
 use crate::mesh::{Mesh, Similarity};
 use crate::{Error, Result};
 use fill::{Bins, Fragments};
@@ -100,6 +102,23 @@ pub fn rasterize(
         shader.side = side;
         draw(&shader, &screens, &mut values);
     }
+    Ok(Planes { representation, size, values, transform: *transform })
+}
+
+/// [`rasterize`] on a device: the same bits, and the same errors beside the device's own.
+pub fn rasterize_on(
+    device: &Device,
+    mesh: &Mesh,
+    transform: &Similarity,
+    size: usize,
+    representation: Representation,
+    normals: Normals,
+) -> Result<Planes> {
+    let Device::Cuda(queue) = device else {
+        return rasterize(mesh, transform, size, representation, normals);
+    };
+    check(mesh, size)?;
+    let values = cuda::planes(queue, mesh, size, representation, normals)?;
     Ok(Planes { representation, size, values, transform: *transform })
 }
 

@@ -77,14 +77,19 @@ impl Scratch {
     }
 }
 
+/// Normals of the vertices: those of the mesh, or made from the triangles around them.
+pub fn normals_of(mesh: &Mesh) -> Cow<'_, [[f32; 3]]> {
+    match &mesh.normals {
+        Some(given) => Cow::Borrowed(given.as_slice()),
+        None => Cow::Owned(vertex_normals(mesh)),
+    }
+}
+
 impl<'a> Shader<'a> {
     pub fn new(mesh: &'a Mesh, representation: Representation, normals: Normals) -> Self {
         let continuous = representation == Representation::Continuous;
         let faces = if continuous { face_normals(mesh) } else { Vec::new() };
-        let vertices = (continuous && normals == Normals::Interpolated).then(|| match &mesh.normals {
-            Some(given) => Cow::Borrowed(given.as_slice()),
-            None => Cow::Owned(vertex_normals(mesh)),
-        });
+        let vertices = (continuous && normals == Normals::Interpolated).then(|| normals_of(mesh));
         Self { triangles: &mesh.triangles, representation, side: Side::Winding, faces, vertices }
     }
 

@@ -29,6 +29,11 @@ pub enum Kind {
 }
 
 impl Child {
+    /// The index of a node, or [`LEAF`] and that of a leaf.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
     #[inline(always)]
     pub fn kind(self) -> Kind {
         let index = (self.0 & !LEAF) as usize;
@@ -112,6 +117,22 @@ impl Bvh {
             }
         }
         best
+    }
+
+    /// Nodes on the longest way from the root to a leaf.
+    pub fn levels(&self) -> usize {
+        let mut level = vec![1; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            // An unused lane names the root, which has been passed.
+            for child in node.child {
+                if let Kind::Node(below) = child.kind()
+                    && below > index
+                {
+                    level[below] = level[index] + 1;
+                }
+            }
+        }
+        level.into_iter().max().unwrap_or(0)
     }
 
     fn flatten(&mut self, tree: &Tree, corners: &[[[f32; 3]; 3]], weights: &[i8]) -> Child {

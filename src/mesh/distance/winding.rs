@@ -54,6 +54,11 @@ fn span(child: Kind, spans: &[(usize, usize)]) -> (usize, usize) {
 }
 
 impl Dipoles {
+    /// Centre, moment and far, lane by lane.
+    pub fn lanes(&self) -> impl Iterator<Item = &Lanes> {
+        self.centre.iter().chain(&self.moment).chain([&self.far])
+    }
+
     fn set(&mut self, lane: usize, bvh: &Bvh, (first, end): (usize, usize)) {
         let triangles = || {
             bvh.leaves[first..end].iter().flat_map(|leaf| {

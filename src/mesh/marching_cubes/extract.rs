@@ -90,7 +90,7 @@ impl Numbering {
     }
 }
 
-fn check_count(vertices: u64) -> Result<()> {
+pub fn check_count(vertices: u64) -> Result<()> {
     if vertices <= MAX_VERTICES {
         return Ok(());
     }
@@ -116,11 +116,11 @@ impl Placement {
     /// # Errors
     /// When origin and spacing are not finite, the spacing is not positive, or neighbouring
     /// samples are too close for f32 positions.
-    pub fn new<V: Volume + ?Sized>(volume: &V) -> Result<Self> {
-        let [origin, spacing] = [volume.origin(), volume.spacing()].map(|v| v.map(f64::from));
+    pub fn new(dims: [usize; 3], origin: [f32; 3], spacing: [f32; 3]) -> Result<Self> {
+        let [origin, spacing] = [origin, spacing].map(|v| v.map(f64::from));
         let mut margins = [MARGIN; 3];
         for axis in 0..3 {
-            let far = origin[axis] + spacing[axis] * volume.dims()[axis] as f64;
+            let far = origin[axis] + spacing[axis] * dims[axis] as f64;
             let largest = origin[axis].abs().max(far.abs());
             margins[axis] = MARGIN.max(4.0 * largest * f64::from(f32::EPSILON) / spacing[axis]);
             let sound =
@@ -138,6 +138,15 @@ impl Placement {
             }
         }
         Ok(Self { origin, spacing, margins })
+    }
+
+    /// Origin, spacing and margins, as the kernels take them.
+    pub fn table(&self) -> [f64; 9] {
+        let mut table = [0.0; 9];
+        for (row, values) in table.chunks_exact_mut(3).zip([self.origin, self.spacing, self.margins]) {
+            row.copy_from_slice(&values);
+        }
+        table
     }
 
     /// Where the surface crosses an edge along `axis` from a sample `low` to one `high` above the

@@ -11,12 +11,14 @@
 //! happens within a cell.
 
 mod cell;
+mod cuda;
 mod extract;
 mod polygon;
 mod samples;
 mod tables;
 mod volume;
 
+pub use cuda::{CardVolume, card_samples, marching_cubes_on_card};
 pub use volume::{DenseVolume, Volume};
 
 use crate::error::{Error, Result};
@@ -32,7 +34,15 @@ use crate::mesh::Mesh;
 /// not positive or too fine for f32 positions, a sample is NaN (a block that its range tells apart
 /// from the level is not looked at), or the surface has too many vertices.
 pub fn marching_cubes<V: Volume + ?Sized>(volume: &V, level: f32) -> Result<Mesh> {
-    let dims = volume.dims();
+    check(volume.dims(), level)?;
+    let placement = extract::Placement::new(volume.dims(), volume.origin(), volume.spacing())?;
+    let samples = samples::Samples::take(volume, level)?;
+    let numbering = extract::Numbering::count(&samples)?;
+    let positions = extract::edge_vertices(&samples, &numbering, &placement);
+    extract::connect(&samples, &numbering, &placement, positions)
+}
+
+fn check(dims: [usize; 3], level: f32) -> Result<()> {
     if !level.is_finite() {
         return Err(Error::new(
             "marching cubes",
@@ -50,9 +60,5 @@ pub fn marching_cubes<V: Volume + ?Sized>(volume: &V, level: f32) -> Result<Mesh
             "take a finer grid",
         ));
     }
-    let placement = extract::Placement::new(volume)?;
-    let samples = samples::Samples::take(volume, level)?;
-    let numbering = extract::Numbering::count(&samples)?;
-    let positions = extract::edge_vertices(&samples, &numbering, &placement);
-    extract::connect(&samples, &numbering, &placement, positions)
+    Ok(())
 }

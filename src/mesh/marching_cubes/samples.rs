@@ -255,7 +255,7 @@ impl<V: Volume + ?Sized> Sampler<'_, V> {
     }
 }
 
-fn not_a_number(x: usize, y: usize, z: usize) -> Error {
+pub fn not_a_number(x: usize, y: usize, z: usize) -> Error {
     Error::new(
         format!("volume sample ({x}, {y}, {z})"),
         "expected a number, found NaN",

@@ -200,4 +200,54 @@ mod tests {
         assert_eq!(CASES[0b1111].triangles().map(<[_]>::len), Some(2));
         assert_eq!(CASES[0].triangles().map(<[_]>::len), Some(0));
     }
+
+    /// The tables as the kernels have them: the one source is this file.
+    fn header() -> String {
+        let list = |values: &[usize]| {
+            let values: Vec<String> = values.iter().map(usize::to_string).collect();
+            format!("{{{}}}", values.join(", "))
+        };
+        let lists = |rows: &[&[usize]]| {
+            let rows: Vec<String> = rows.iter().map(|row| list(row)).collect();
+            format!("{{{}}}", rows.join(", "))
+        };
+        let edge_corners = EDGE_CORNERS.each_ref().map(<[_; 2]>::as_slice);
+        let face_corners = FACE_CORNERS.each_ref().map(<[_; 4]>::as_slice);
+        let face_edges = FACE_EDGES.map(|edges| edges.map(usize::from));
+        let face_edges = face_edges.each_ref().map(<[_; 4]>::as_slice);
+        let edge_faces = EDGE_FACES.map(usize::from);
+        let code = |entry: &Entry| {
+            let Some(triangles) = entry.triangles() else { return 15 };
+            let edges = triangles.iter().flatten().enumerate();
+            edges.fold(triangles.len() as u64, |code, (i, &edge)| code | u64::from(edge) << (4 + 4 * i))
+        };
+        let cases: Vec<String> = CASES.iter().map(|entry| format!("0x{:016x}", code(entry))).collect();
+        let cases: Vec<String> = cases.chunks(4).map(|row| format!("    {},\n", row.join(", "))).collect();
+        format!(
+            "// The tables of src/mesh/marching_cubes/tables.rs, whose tests compare this file with them.\n\
+             #pragma once\n\n\
+             // Corners of each edge, low end first.\n\
+             static __device__ const unsigned char EDGE_CORNERS[12][2] =\n    {};\n\n\
+             // Corners of each face, counter-clockwise seen from outside the cell.\n\
+             static __device__ const unsigned char FACE_CORNERS[6][4] =\n    {};\n\n\
+             // Edge `i` of a face joins its corners `i` and `i + 1`.\n\
+             static __device__ const unsigned char FACE_EDGES[6][4] =\n    {};\n\n\
+             // Two edges with a common bit lie in a common face.\n\
+             static __device__ const unsigned char EDGE_FACES[12] = {};\n\n\
+             // The triangles of each sign pattern: four bits for their number, 15 where the values must decide,\n\
+             // then four bits an edge.\n\
+             static __device__ const unsigned long long CASES[256] = {{\n{}}};\n",
+            lists(&edge_corners),
+            lists(&face_corners),
+            lists(&face_edges),
+            list(&edge_faces),
+            cases.concat()
+        )
+    }
+
+    #[test]
+    fn the_kernels_have_the_same_tables() {
+        let (found, header) = (include_str!("../../../kernels/marching_cubes_tables.cuh"), header());
+        assert!(found == header, "kernels/marching_cubes_tables.cuh must read:\n{header}");
+    }
 }

@@ -1,0 +1,83 @@
+//! The field on a card: the launches of `kernels/fuse.cu`.
+
+use super::{Settings, check, check_grid};
+use crate::cuda::kernels::fuse;
+use crate::cuda::{Array, Launch, Queue, int};
+use crate::error::Result;
+use crate::hexplane::{Planes, Representation};
+use crate::mesh::marching_cubes::{CardVolume, card_samples};
+use std::sync::Arc;
+
+/// Rows of a column that one thread of `fuse_columns` walks.
+const SEGMENT: usize = 32;
+
+/// [`super::Field`] in the memory of a card, with the same values to the last bit.
+#[derive(Debug)]
+pub struct CardField {
+    queue: Arc<Queue>,
+    tau: f32,
+    size: i32,
+    /// World depth and slope of every pixel, `[6, N, N, 2]`.
+    taps: Array<f32>,
+}
+
+impl CardField {
+    /// Prepares the votes of every pixel.
+    ///
+    /// # Errors
+    /// As [`super::Field::new`], and where the card has no room.
+    pub fn new(queue: &Arc<Queue>, planes: &Planes, settings: &Settings) -> Result<Self> {
+        check(planes, settings)?;
+        let (&Settings { tau }, n) = (settings, planes.size);
+        let (size, pixels) = (int(n)?, 6 * n * n);
+        let values = queue.array_from(&planes.values, "the planes")?;
+        let taps = queue.array(2 * pixels, "the field")?;
+        match planes.representation {
+            Representation::Binary => {
+                let launch = Launch::items(pixels, 256);
+                fuse::taps_binary(queue, launch, values.read(), int(pixels)?, tau, taps.write())?;
+            }
+            Representation::Continuous => {
+                let columns = queue.array(pixels, "the field")?;
+                let launch = Launch::items(n, 128).over(n.div_ceil(SEGMENT), 6);
+                fuse::columns(queue, launch, values.read(), size, tau, columns.write())?;
+                let launch = Launch::blocks(n, 128).over(6, 1).with_shared(n * size_of::<f32>());
+                fuse::taps(queue, launch, values.read(), columns.read(), size, tau, taps.write())?;
+            }
+        }
+        Ok(Self { queue: queue.clone(), tau, size, taps })
+    }
+
+    /// f at points of the cube [-1,1]^3, in world units within [-tau, tau].
+    pub fn values(&self, points: &[[f32; 3]]) -> Result<Vec<f32>> {
+        let queue = &self.queue;
+        let there = queue.array_from(bytemuck::cast_slice::<_, f32>(points), "the points")?;
+        let found = queue.array(points.len(), "the field at the points")?;
+        let (launch, count) = (Launch::items(points.len(), 128), int(points.len())?);
+        fuse::points(
+            queue,
+            launch,
+            self.taps.read(),
+            self.size,
+            self.tau,
+            there.read(),
+            count,
+            found.write(),
+        )?;
+        let mut values = vec![0.0; points.len()];
+        queue.download(found.read(), &mut values)?;
+        Ok(values)
+    }
+
+    /// The field at n^3 points that span [-1,1]^3, borders included; it stays on the card.
+    ///
+    /// # Errors
+    /// With fewer than 2 samples along an edge, with 2^31 samples or more, and where the card has no room.
+    pub fn on_grid(&self, n: usize) -> Result<CardVolume> {
+        check_grid(n)?;
+        let values = self.queue.array(card_samples([n; 3])?, "the field on the grid")?;
+        let launch = Launch::items(n, 128).over(n, n);
+        fuse::grid(&self.queue, launch, self.taps.read(), self.size, self.tau, int(n)?, 0, values.write())?;
+        Ok(CardVolume { dims: [n; 3], origin: [-1.0; 3], spacing: [2.0 / (n - 1) as f32; 3], values })
+    }
+}

@@ -1,0 +1,237 @@
+//! Launches of the convolution kernels, which `conv2d` and `conv_transpose2d` share: their three products (output
+//! from input, input from output, weights from both) are the same, in another order.
+
+use crate::cpu::conv::ConvShape;
+use crate::cuda::{Launch, Precision, Queue, Read, Write, int};
+use crate::error::Result;
+
+/// Images and weights to images: `(x, w, bias, y)`.
+pub type ForwardKernel = fn(
+    &Queue,
+    Launch,
+    Read<f32>,
+    Read<f32>,
+    Read<f32>,
+    Write<f32>,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+) -> Result<()>;
+
+/// The gradient of the images: `(dy, w, dx)`, then extents, then add.
+pub type InputKernel = fn(
+    &Queue,
+    Launch,
+    Read<f32>,
+    Read<f32>,
+    Write<f32>,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+) -> Result<()>;
+
+/// Parts of the gradient of the weights: `(x, dy, partial)`.
+pub type WeightKernel = fn(
+    &Queue,
+    Launch,
+    Read<f32>,
+    Read<f32>,
+    Write<f32>,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+) -> Result<()>;
+
+/// A kernel that computes a product in tiles of rows x columns.
+pub struct Tile<K> {
+    pub rows: usize,
+    pub columns: usize,
+    /// Of a block.
+    pub threads: u32,
+    pub kernel: K,
+}
+
+/// Tiles for one product, the largest first; the last takes any channels, the others multiples of 4.
+pub struct Tiles<K: 'static> {
+    pub tf32: [Tile<K>; 3],
+    pub bf16: [Tile<K>; 2],
+    pub fp16: [Tile<K>; 2],
+    pub fp32: [Tile<K>; 2],
+}
+
+/// The tiles of a product: the kernels of a module, whose names may have a prefix.
+macro_rules! tiles {
+    ($module:ident, $tf32l:ident, $tf32m:ident, $tf32s:ident, $bf16l:ident, $bf16s:ident, $fp16l:ident, $fp16s:ident,
+     $fp32m:ident, $fp32s:ident) => {
+        Tiles {
+            tf32: [
+                Tile { rows: 128, columns: 128, threads: 256, kernel: kernels::$module::$tf32l },
+                Tile { rows: 128, columns: 64, threads: 256, kernel: kernels::$module::$tf32m },
+                Tile { rows: 64, columns: 64, threads: 128, kernel: kernels::$module::$tf32s },
+            ],
+            bf16: [
+                Tile { rows: 128, columns: 128, threads: 256, kernel: kernels::$module::$bf16l },
+                Tile { rows: 64, columns: 64, threads: 128, kernel: kernels::$module::$bf16s },
+            ],
+            fp16: [
+                Tile { rows: 128, columns: 128, threads: 256, kernel: kernels::$module::$fp16l },
+                Tile { rows: 64, columns: 64, threads: 128, kernel: kernels::$module::$fp16s },
+            ],
+            fp32: [
+                Tile { rows: 128, columns: 64, threads: 256, kernel: kernels::$module::$fp32m },
+                Tile { rows: 64, columns: 64, threads: 128, kernel: kernels::$module::$fp32s },
+            ],
+        }
+    };
+}
+pub(in crate::ops) use tiles;
+
+/// Blocks a multiprocessor that hide the end of the others.
+const WAVES: usize = 6;
+
+/// The least pixels of a part of the weights' gradient.
+const LEAST_PIXELS: usize = 512;
+
+/// Pixels that a block of the bias gradient adds up, at least.
+const BIAS_PIXELS: usize = 64;
+
+/// Rows and columns of a product.
+type Extents = (usize, usize);
+
+impl<K> Tiles<K> {
+    /// The largest tile of which there are enough to fill the card, else the smallest, and how many there are.
+    fn choose(
+        &self,
+        precision: Precision,
+        (m, n): Extents,
+        whole: bool,
+        multiprocessors: usize,
+    ) -> (&Tile<K>, usize) {
+        let tiles: &[Tile<K>] = match precision {
+            Precision::Tf32 => &self.tf32,
+            Precision::Bf16 => &self.bf16,
+            Precision::Fp16 => &self.fp16,
+            Precision::Fp32 => &self.fp32,
+        };
+        let count = |tile: &Tile<K>| m.div_ceil(tile.rows) * n.div_ceil(tile.columns);
+        let enough = |tile: &&Tile<K>| whole && count(tile) >= WAVES * multiprocessors;
+        let tile = tiles.iter().find(enough).unwrap_or_else(|| &tiles[tiles.len() - 1]);
+        (tile, count(tile))
+    }
+}
+
+/// A convolution on one card.
+pub struct Conv<'a> {
+    pub shape: &'a ConvShape,
+    pub precision: Precision,
+    pub multiprocessors: usize,
+}
+
+impl<'a> Conv<'a> {
+    pub fn new(queue: &Queue, shape: &'a ConvShape) -> Self {
+        let multiprocessors = queue.context().card.multiprocessors;
+        Self { shape, precision: queue.precision(), multiprocessors }
+    }
+
+    /// Channels in whole pieces of 16 bytes.
+    fn whole(&self) -> bool {
+        self.shape.in_channels.is_multiple_of(4) && self.shape.out_channels.is_multiple_of(4)
+    }
+
+    /// Output pixels by output channels.
+    pub fn output(&self) -> Extents {
+        (self.shape.out_pixels(), self.shape.out_channels)
+    }
+
+    /// Cells of stride x stride input pixels by what they hold.
+    pub fn input(&self) -> Extents {
+        let s = self.shape;
+        let cells = |n: usize| (n - 1 + s.padding) / s.stride - s.padding / s.stride + 1;
+        (s.batch * cells(s.in_height) * cells(s.in_width), s.stride * s.stride * s.in_channels)
+    }
+
+    fn weights(&self) -> Extents {
+        (self.shape.patch(), self.shape.out_channels)
+    }
+
+    fn launch<K>(&self, tile: &Tile<K>, count: usize, parts: usize) -> Launch {
+        Launch { grid: [count as u32, 1, parts as u32], block: [tile.threads, 1, 1], shared: 0 }
+    }
+
+    /// The kernel for a product of these extents, with its launch.
+    pub fn product<K: Copy>(&self, tiles: &Tiles<K>, extents: Extents) -> (K, Launch) {
+        let (tile, count) = tiles.choose(self.precision, extents, self.whole(), self.multiprocessors);
+        (tile.kernel, self.launch(tile, count, 1))
+    }
+
+    /// How many parts the pixels are split into for the gradient of the weights.
+    fn splits<K>(&self, tiles: &Tiles<K>) -> usize {
+        let most = self.shape.out_pixels().div_ceil(LEAST_PIXELS).max(1);
+        let (_, count) = tiles.choose(self.precision, self.weights(), self.whole(), self.multiprocessors);
+        (WAVES * self.multiprocessors).div_ceil(count).clamp(1, most)
+    }
+
+    /// Floats for the parts of the gradients of weights and bias.
+    pub fn workspace<K>(&self, tiles: &Tiles<K>, bias_pixels: usize, channels: usize) -> usize {
+        let weights = self.splits(tiles) * self.shape.weight_len();
+        weights.max(self.bias_chunks(bias_pixels) * channels)
+    }
+
+    fn bias_chunks(&self, pixels: usize) -> usize {
+        pixels.div_ceil(BIAS_PIXELS).clamp(1, WAVES * self.multiprocessors)
+    }
+
+    /// The kernel for the gradient of the weights, with its launch and parts.
+    pub fn weight_product<K: Copy>(&self, tiles: &Tiles<K>) -> (K, Launch, usize) {
+        let splits = self.splits(tiles);
+        let (tile, count) = tiles.choose(self.precision, self.weights(), self.whole(), self.multiprocessors);
+        (tile.kernel, self.launch(tile, count, splits), splits)
+    }
+
+    /// Launch and chunks of the sums over `pixels` of `channels`.
+    pub fn bias_launch(&self, pixels: usize, channels: usize) -> (Launch, usize) {
+        let chunks = self.bias_chunks(pixels);
+        let grid = [chunks as u32, channels.div_ceil(256) as u32, 1];
+        (Launch { grid, block: [256, 1, 1], shared: 0 }, chunks)
+    }
+}
+
+/// The eleven extents that every kernel takes: batch, the image that the op reads, the one that it writes, taps,
+/// stride, padding.
+pub fn extents(s: &ConvShape, transposed: bool) -> Result<[i32; 11]> {
+    let from = [s.in_height, s.in_width, s.in_channels];
+    let to = [s.out_height(), s.out_width(), s.out_channels];
+    let ([h, w, c], [oh, ow, oc]) = if transposed { (to, from) } else { (from, to) };
+    int(s.input_len().max(s.output_len()))?;
+    let all = [s.batch, h, w, c, oh, ow, oc, s.kernel_height, s.kernel_width, s.stride, s.padding];
+    let mut found = [0; 11];
+    for (slot, value) in found.iter_mut().zip(all) {
+        *slot = int(value)?;
+    }
+    Ok(found)
+}

@@ -1,0 +1,201 @@
+//! Kernels broken on purpose, each in one place: the checks on the software driver must catch every one.
+//!
+//! The sources are compiled at run time, so these tests need NVRTC (`libnvrtc.so.12`) where the loader finds it, and
+//! are asked for by name: `cargo test --release --test mutants -- --ignored`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// What must notice.
+#[derive(Clone, Copy)]
+enum Judge {
+    /// `hexcuda check` of an op.
+    Op(&'static str),
+    /// A tiny training run.
+    Training,
+}
+
+struct Mutant {
+    what: &'static str,
+    file: &'static str,
+    /// Stands once in the file.
+    from: &'static str,
+    to: &'static str,
+    judge: Judge,
+    /// One of these words stands in what the program or the driver says.
+    caught_by: &'static [&'static str],
+}
+
+const WRONG_VALUES: &[&str] = &["is off by", "read", "out-of-bounds", "out of bounds"];
+const BOUNDS: &[&str] = &["out of bounds", "out-of-bounds", "beyond"];
+const RACE: &[&str] = &["race", "uninitialised", "is off by"];
+
+const MUTANTS: &[Mutant] = &[
+    Mutant {
+        what: "convolution: no barrier between filling a stage and reading it",
+        file: "implicit_gemm.cuh",
+        from: "        __syncthreads();\n        const int next",
+        to: "        const int next",
+        judge: Judge::Op("conv2d"),
+        caught_by: RACE,
+    },
+    Mutant {
+        what: "convolution: no wait for the asynchronous copies",
+        file: "implicit_gemm.cuh",
+        from: "        matrix::wait_for_copies<kStages - 2>();\n",
+        to: "",
+        judge: Judge::Op("conv2d"),
+        caught_by: &["wait", "asynchronous"],
+    },
+    Mutant {
+        what: "transposed convolution: the wait is one stage late",
+        file: "implicit_gemm.cuh",
+        from: "matrix::wait_for_copies<kStages - 2>();",
+        to: "matrix::wait_for_copies<kStages - 1>();",
+        judge: Judge::Op("conv_transpose2d"),
+        caught_by: &["wait", "asynchronous"],
+    },
+    Mutant {
+        what: "convolution: no guard behind the last row of a tile",
+        file: "implicit_gemm.cuh",
+        from: "row < rows ? first + row * columns : -1",
+        to: "first + row * columns",
+        judge: Judge::Op("conv2d"),
+        caught_by: &["out of bounds", "out-of-bounds", "beyond", "is off by", "wrote outside"],
+    },
+    Mutant {
+        what: "sums of parts: no guard behind the last value",
+        file: "convolution.cuh",
+        from: "    if (i >= length) return;\n",
+        to: "",
+        judge: Judge::Op("conv2d"),
+        caught_by: BOUNDS,
+    },
+    Mutant {
+        what: "bias gradient: no barrier before the lanes are added up",
+        file: "convolution.cuh",
+        from: "    shared[thread] = sum;\n    __syncthreads();\n",
+        to: "    shared[thread] = sum;\n",
+        judge: Judge::Op("conv2d"),
+        caught_by: RACE,
+    },
+    Mutant {
+        what: "bias gradient: the strides of pixel and channel swapped",
+        file: "convolution.cuh",
+        from: "dy[pixel * channels + channel]",
+        to: "dy[channel * pixels + pixel]",
+        judge: Judge::Op("conv2d"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
+        what: "block sum: no barrier between the warps' sums and their sum",
+        file: "common.cuh",
+        from: "shared[threadIdx.x / WARP] = value;\n    __syncthreads();\n",
+        to: "shared[threadIdx.x / WARP] = value;\n",
+        judge: Judge::Op("mse"),
+        caught_by: RACE,
+    },
+    Mutant {
+        what: "mean squared error: no guard behind the last value",
+        file: "mse.cu",
+        from: "        if (i < n) {\n            float d",
+        to: "        {\n            float d",
+        judge: Judge::Op("mse"),
+        caught_by: BOUNDS,
+    },
+    Mutant {
+        what: "group norm: the rows of a chunk are added without a barrier",
+        file: "group_norm.cu",
+        from: "    shared[1][row][lane] = *b;\n    __syncthreads();\n",
+        to: "    shared[1][row][lane] = *b;\n",
+        judge: Judge::Op("group_norm"),
+        caught_by: RACE,
+    },
+    Mutant {
+        what: "group norm: the strides of pixel and channel swapped",
+        file: "group_norm.cu",
+        from: "float d = image[p * channels + c] - first;",
+        to: "float d = image[c * pixels + p] - first;",
+        judge: Judge::Op("group_norm"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
+        what: "Adam: no guard behind the last parameter",
+        file: "adam.cu",
+        from: "    if (i >= n || !isfinite(length)) return;\n",
+        to: "    if (!isfinite(length)) return;\n",
+        judge: Judge::Training,
+        caught_by: BOUNDS,
+    },
+];
+
+const TINY: &str = "preset = 'quick'\n[architecture]\nplanes = 32\npatch = 16\nstem = 8\nlatent_channels = 16\n\
+    widths = [8, 10]\nencoder_blocks = [0, 1]\ndecoder_blocks = [0, 1]\n[training]\nsteps = 1\nsdf_points = 64\nsdf_weight = 0.0\n\
+    [extraction]\ngrid = 16\n[metrics]\nsamples = 500\niou_grid = 8\n";
+
+/// A copy of the sources.
+fn kernels() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")).unwrap() {
+        let path: PathBuf = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    fs::write(folder.path().join("tiny.toml"), TINY).unwrap();
+    folder
+}
+
+/// Whether the judge is content with the kernels in `folder`, and all that was said.
+fn judged(folder: &TempDir, judge: Judge) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hexcuda"));
+    match judge {
+        Judge::Op(op) => command.args(["check", "--device", "emulated", "--op", op]),
+        Judge::Training => command.args([
+            "train",
+            "--device",
+            "emulated",
+            "--config",
+            "tiny.toml",
+            "--quiet",
+            "--out",
+            "run",
+        ]),
+    };
+    let output = command.current_dir(folder).env("HEXCUDA_KERNEL_DIR", folder.path()).output().unwrap();
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (output.status.success(), said)
+}
+
+#[test]
+#[ignore = "needs NVRTC"]
+fn sound_kernels_pass() {
+    let folder = kernels();
+    for op in ["conv2d", "conv_transpose2d", "mse", "group_norm"] {
+        let (passed, said) = judged(&folder, Judge::Op(op));
+        assert!(passed, "{op}: {said}");
+    }
+    let (passed, said) = judged(&folder, Judge::Training);
+    assert!(passed, "{said}");
+}
+
+#[test]
+#[ignore = "needs NVRTC"]
+fn every_mutant_is_caught() {
+    let mut survivors = Vec::new();
+    for mutant in MUTANTS {
+        let folder = kernels();
+        let path = folder.path().join(mutant.file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches(mutant.from).count(), 1, "{}: its place has moved", mutant.what);
+        fs::write(&path, text.replace(mutant.from, mutant.to)).unwrap();
+        let (passed, said) = judged(&folder, mutant.judge);
+        if passed || !mutant.caught_by.iter().any(|word| said.contains(word)) {
+            survivors.push(format!("{}: {said}", mutant.what));
+        }
+    }
+    assert!(survivors.is_empty(), "{} survive:\n{}", survivors.len(), survivors.join("\n"));
+}
