@@ -63,10 +63,10 @@ fn module(code: &mut String, stem: &str, entries: &[Signature], file: usize) -> 
             entry.name.strip_prefix(stem).map_or(entry.name.as_str(), |rest| rest.trim_start_matches('_'));
         let short = if short.is_empty() { "run" } else { short };
         writeln!(code, "\n    /// `{}`, kernels/{stem}.cu:{}.\n    ///", entry.name, entry.line)?;
-        entry.comment.lines().try_for_each(|line| writeln!(code, "    /// {line}"))?;
+        entry.comment.lines().try_for_each(|line| writeln!(code, "    /// {}", plain(line)))?;
         writeln!(code, "    ///")?;
         for p in &entry.parameters {
-            writeln!(code, "    /// - `{}`: {}", p.name, p.comment)?;
+            writeln!(code, "    /// - `{}`: {}", p.name, plain(&p.comment))?;
         }
         let lint =
             "clippy::too_many_arguments, clippy::many_single_char_names, reason = \"as the kernel has them\"";
@@ -88,6 +88,12 @@ fn module(code: &mut String, stem: &str, entries: &[Signature], file: usize) -> 
         writeln!(code, "];\n        to.launch(({file}, {index}), shape, &arguments)\n    }}")?;
     }
     writeln!(code, "}}\n")
+}
+
+/// Text whose brackets are no links and no tags to rustdoc.
+fn plain(text: &str) -> String {
+    let mark = |c: char| if "[]<>*_`".contains(c) { format!("\\{c}") } else { c.to_string() };
+    text.chars().map(mark).collect()
 }
 
 /// Every file with its PTX and its entry points.

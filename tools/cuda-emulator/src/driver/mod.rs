@@ -1,6 +1,6 @@
 //! The driver API: what a program linked against libcuda.so.1 calls.
 //!
-//! Every entry point is declared through [`exports!`], which catches panics, turns the outcome into
+//! Every entry point is declared through `exports!`, which catches panics, turns the outcome into
 //! a `CUresult` and lists the symbol for `cuGetProcAddress`. Work is executed when it is submitted,
 //! in submission order, on the calling thread; what a program can observe of streams, events,
 //! captures and sticky errors is that of a card.
