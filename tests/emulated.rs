@@ -156,6 +156,11 @@ fn a_driver_without_cards_or_too_old_is_refused() {
     let mut auto = place.with_driver(&emulator(), &["devices"]);
     auto.env("CUDA_EMULATOR_DEVICES", "0");
     assert!(String::from_utf8(succeeds(auto).stdout).unwrap().contains("used: cpu"));
+    let mut old = place.with_driver(&emulator(), &["devices"]);
+    old.env("CUDA_EMULATOR_DRIVER_VERSION", "11040");
+    let text = String::from_utf8(succeeds(old).stdout).unwrap();
+    assert!(text.contains("used: cpu") && text.contains("not used: --device cuda:0: "), "{text}");
+    assert!(text.contains("CUDA 11.4"), "{text}");
     assert!(!place.at("none").exists());
 }
 
@@ -179,6 +184,17 @@ fn a_card_with_too_little_memory_is_refused_with_what_would_fit() {
     let mut command = place.command(&arguments);
     command.env("CUDA_EMULATOR_MEMORY", "2G");
     refuses(command, &["a step takes", "MiB are free", "take --batch 1"]);
+    assert!(!place.at("none").exists());
+}
+
+#[test]
+fn a_device_that_the_host_has_no_room_for_is_refused() {
+    let place = Place::new();
+    let mut command = Command::new("sh");
+    // KiB of address space, far below the 12 GB of the device.
+    command.args(["-c", "ulimit -v 4194304 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_hexcuda")]);
+    command.args(train("emulated", "none")).current_dir(&place.0);
+    refuses(command, &["--device emulated", "out of memory"]);
     assert!(!place.at("none").exists());
 }
 

@@ -17,10 +17,11 @@ fn place() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(LIBRARY) {
         return Some(path.into());
     }
-    // Beside the program, or where cargo puts libraries; tests and examples are a folder below the program.
+    // Where cargo builds libraries (what lies beside the program may be older), or beside the program; tests and
+    // examples are a folder below it.
     let program = std::env::current_exe().ok()?;
     let mut folders =
-        program.ancestors().skip(1).take(2).flat_map(|folder| [folder.into(), folder.join("deps")]);
+        program.ancestors().skip(1).take(2).flat_map(|folder| [folder.join("deps"), folder.into()]);
     folders.find_map(|folder: PathBuf| Some(folder.join(FILE)).filter(|path| path.is_file()))
 }
 
@@ -41,6 +42,9 @@ pub fn load() -> Result<()> {
     loaded.clone().map_err(failed)?;
     match super::driver_state() {
         super::DriverState::Cards(cards) if cards.iter().all(|card| card.name.starts_with(MARK)) => Ok(()),
-        state => Err(failed(format!("another driver answered: {state}"))),
+        super::DriverState::Cards(cards) => {
+            Err(failed(format!("another driver answered: {}", super::DriverState::Cards(cards))))
+        }
+        state => Err(Error::new("--device emulated", state, "see what the software driver says above")),
     }
 }

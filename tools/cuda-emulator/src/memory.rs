@@ -104,6 +104,11 @@ impl DeviceMemory {
     /// # Panics
     /// When the host refuses even a range of addresses as large as the capacity.
     pub fn new(capacity: u64) -> Self {
+        Self::try_new(capacity).expect("the host has address space for the device")
+    }
+
+    /// As [`Self::new`]; `None` when the host refuses even a range of addresses as large as the capacity.
+    pub fn try_new(capacity: u64) -> Option<Self> {
         let mut reserved = RESERVATION.max(capacity.saturating_mul(2).next_multiple_of(PAGE));
         let (bytes, written) = loop {
             let bytes = reserve(reserved, libc::PROT_NONE);
@@ -119,7 +124,9 @@ impl DeviceMemory {
                 }
             }
             reserved = (reserved / 2).next_multiple_of(4 * PAGE);
-            assert!(reserved >= capacity, "the host has no {capacity} bytes of address space for the device");
+            if reserved < capacity {
+                return None;
+            }
         };
         let book = Book {
             live: BTreeMap::new(),
@@ -128,7 +135,7 @@ impl DeviceMemory {
             in_use: 0,
             snapshot: None,
         };
-        Self { bytes, written, reserved, capacity, book: RwLock::new(book) }
+        Some(Self { bytes, written, reserved, capacity, book: RwLock::new(book) })
     }
 
     fn book(&self) -> std::sync::RwLockReadGuard<'_, Book> {

@@ -177,22 +177,28 @@ static DRIVER: OnceLock<Driver> = OnceLock::new();
 /// Starts the driver the first time; later calls change nothing.
 ///
 /// # Errors
-/// `CUDA_ERROR_NO_DEVICE` or `CUDA_ERROR_STUB_LIBRARY` when the settings ask for it.
+/// `CUDA_ERROR_NO_DEVICE` or `CUDA_ERROR_STUB_LIBRARY` when the settings ask for it; `CUDA_ERROR_OUT_OF_MEMORY` where
+/// the host has no room for the devices' memory.
 pub fn initialise() -> Outcome {
     let driver = DRIVER.get_or_init(|| {
         let configuration = Configuration::from_environment();
         let devices = (0..configuration.devices.count)
             .map(|ordinal| {
-                Arc::new(Device {
+                Some(Arc::new(Device {
                     ordinal,
-                    memory: DeviceMemory::new(configuration.memory),
+                    memory: DeviceMemory::try_new(configuration.memory)?,
                     allocations: Mutex::default(),
                     primary: Mutex::default(),
                     default_pool: OnceLock::new(),
                     pool: Mutex::new(None),
-                })
+                }))
             })
-            .collect();
+            .collect::<Option<Vec<_>>>()
+            .unwrap_or_else(|| {
+                let bytes = configuration.memory;
+                eprintln!("cuda-emulator: the host has no {bytes} bytes of address space for a device; lower CUDA_EMULATOR_MEMORY");
+                Vec::new()
+            });
         super::report::report_at_exit();
         let defaults = Settings::default();
         let settings = Settings {
@@ -224,7 +230,13 @@ pub fn initialise() -> Outcome {
             reporter: Reporter::default(),
         }
     });
-    if driver.devices.is_empty() { Err(driver.configuration.devices.absence) } else { Ok(()) }
+    if !driver.devices.is_empty() {
+        Ok(())
+    } else if driver.configuration.devices.count > 0 {
+        Err(Status::OUT_OF_MEMORY)
+    } else {
+        Err(driver.configuration.devices.absence)
+    }
 }
 
 /// Keeps operations off the device while memory is taken away, as a free waits for a card.
