@@ -1,20 +1,6 @@
 // Planes in the card's cache: half the bytes of fp32, with 11 significant bits.
 #include "common.cuh"
 
-// bound: bytes; expect 85 % of the bandwidth: 4 read and 2 written a value
-// launch: a thread a value, blocks of 256
-extern "C" __global__ void __launch_bounds__(256) cache_store(
-    const float* __restrict__ planes,     // [n] fp32, values of a mesh's planes
-    unsigned short* __restrict__ cached,  // [n] fp16, rounded to nearest
-    int n                                 // values
-) {
-    int i = thread_index();
-    if (i >= n) return;
-    unsigned short half;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(planes[i]));
-    cached[i] = half;
-}
-
 // bound: bytes; expect 85 % of the bandwidth: 2 read and 4 written a value
 // launch: a thread a value, blocks of 256
 extern "C" __global__ void __launch_bounds__(256) cache_load(

@@ -138,7 +138,7 @@ pub fn network(device: &Device, settings: &Settings, runs: usize) -> Result<Vec<
     let mut adam = Adam::new(settings.optimiser, &trainer.model.layout, device)?;
     let name = format!("adam, {} parameters", trainer.model.parameter_count());
     let update = || {
-        adam.update(&mut parameters, &gradients, 1.0, 1.0)?;
+        adam.update(&mut parameters, &gradients, 1.0)?;
         Ok(())
     };
     // The norm reads the gradients once, the update reads 4 arrays and writes 3.

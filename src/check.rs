@@ -3,8 +3,10 @@
 //! and guarded buffers, overwrite and add, equal bits in every run and for any number of threads).
 
 mod geometry;
+mod training;
 
 pub use geometry::check_geometry;
+pub use training::check_training;
 
 use crate::cpu::arena::{Arena, padded};
 use crate::cuda::{Array, Precision, Queue, Read, Write};

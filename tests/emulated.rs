@@ -127,6 +127,53 @@ fn the_planes_can_lie_in_half_precision() {
     }
 }
 
+/// Resident planes, planes read from disk ahead of their step, and a driver without graphs: the same bits.
+#[test]
+fn where_planes_lie_and_how_steps_are_launched_changes_nothing() {
+    let place = Place::new();
+    let config = |name: &str, storage: &str, extra: &str| {
+        let storage = format!("{storage}'\n{extra}");
+        let text = TINY.replace("fp32'", &storage).replace("steps = 3", "steps = 5\nbatch = 1\naugment = 2");
+        fs::write(place.at(name), text).unwrap();
+    };
+    for storage in ["fp16", "fp32"] {
+        config("tiny.toml", storage, "");
+        succeeds(place.command(&train("emulated", &format!("{storage}-resident"))));
+        config("tiny.toml", storage, "cached_meshes = 1");
+        succeeds(place.command(&train("emulated", &format!("{storage}-streamed"))));
+        let mut plain = place.command(&train("emulated", &format!("{storage}-plain")));
+        plain.env("CUDA_EMULATOR_GRAPHS", "0");
+        succeeds(plain);
+        let planes =
+            |kind: &str| fs::read(place.at(&format!("{storage}-{kind}/decoded.safetensors"))).unwrap();
+        let losses = |kind: &str| place.losses(&format!("{storage}-{kind}"));
+        for kind in ["streamed", "plain"] {
+            assert_eq!(losses(kind), losses("resident"), "{storage}, {kind}");
+            assert!(planes(kind) == planes("resident"), "{storage}, {kind}");
+        }
+    }
+}
+
+/// The card runs ahead of what the host reads; what it was given behind the bad step must change nothing.
+#[test]
+fn a_loss_that_leaves_the_numbers_keeps_the_step_before() {
+    let place = Place::new();
+    let mut command = train("emulated", "diverged");
+    command.extend(["--steps", "8", "--learning-rate", "1e30"]);
+    refuses(place.command(&command), &["step 2: the loss is", "--learning-rate"]);
+    let checkpoint = fs::read(place.at("diverged/checkpoint.safetensors")).unwrap();
+    assert_eq!(place.losses("diverged").len(), 1);
+    let mut once = train("emulated", "once");
+    once.extend(["--steps", "1", "--learning-rate", "1e30"]);
+    let _ = place.command(&once).output().unwrap();
+    let tensors = |bytes: &[u8]| {
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    let once = fs::read(place.at("once/checkpoint.safetensors")).unwrap();
+    assert!(tensors(&checkpoint) == tensors(&once), "other weights than those of step 1");
+}
+
 #[test]
 fn without_a_driver_the_cpu_is_used_and_a_card_refused() {
     let place = Place::new();

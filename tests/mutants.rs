@@ -124,8 +124,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "Adam: no guard behind the last parameter",
         file: "adam.cu",
-        from: "    if (i >= n || !isfinite(length)) return;\n",
-        to: "    if (!isfinite(length)) return;\n",
+        from: "    if (i >= n || factor == 0.0f) return;\n",
+        to: "    if (factor == 0.0f) return;\n",
         judge: Judge::Training,
         caught_by: BOUNDS,
     },

@@ -4,7 +4,7 @@ use hexcuda::cuda::Precision;
 use hexcuda::device::{Buffer, Device, DeviceChoice};
 use hexcuda::ops::{Add, AddEmbedding, Identity, Mse, WeightedSum};
 use hexcuda::shape::Shape;
-use hexcuda::tape::{Graph, ParameterLayout, Role, Tape};
+use hexcuda::tape::{Graph, ParameterLayout, Role, Scale, Tape};
 
 fn parameter(layout: &mut ParameterLayout, name: &str, extents: &[usize]) {
     layout.add(name, Shape::new(extents), Role::Bias, false, 1.0);
@@ -46,7 +46,7 @@ fn repeated_input(device: &Device) {
     let mut gradients = buffer(device, layout.len(), &[]);
     for _ in 0..2 {
         tape.forward(&parameters).unwrap();
-        tape.backward(&parameters, &mut gradients, 1.0).unwrap();
+        tape.backward(&parameters, &mut gradients, Scale::One).unwrap();
     }
     assert_eq!(tape.value(doubled).unwrap(), [2.0, 4.0, 6.0]);
     // d/dx 0.5 / 3 * (2x - t)^2 = 2 / 3 * (2x - t)
@@ -81,7 +81,7 @@ fn repeated_uses(device: &Device) {
     let parameters = buffer(device, layout.len(), &[0.25, -0.5]);
     let mut gradients = buffer(device, layout.len(), &[]);
     tape.forward(&parameters).unwrap();
-    tape.backward(&parameters, &mut gradients, 1.0).unwrap();
+    tape.backward(&parameters, &mut gradients, Scale::One).unwrap();
     let gradients = gradients.values().unwrap();
     // loss = mean over 4 values of (2e)^2; d/de_c = 2 * 8 e_c / 4 = 4 e_c
     assert_eq!(gradients[..2], [1.0, -2.0]);

@@ -78,7 +78,7 @@ fn corners(mesh: &Mesh) -> Vec<f32> {
     triangles.into_iter().flatten().flatten().map(f32::from_bits).collect()
 }
 
-fn compare(
+pub(super) fn compare(
     op: &'static str,
     case: String,
     tolerance: f64,

@@ -1,13 +1,13 @@
-//! `hexcuda check`: the uniform check of every op, and on a card its geometry against the CPU's.
+//! `hexcuda check`: the uniform check of every op, and on a card its optimiser, plane cache and geometry against the CPU's.
 
-use crate::check::{check, check_geometry};
+use crate::check::{check, check_geometry, check_training};
 use crate::console;
 use crate::cuda::Precision;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::ops::OPS;
 
-/// Check every op: values against an f64 oracle, gradients against differences, determinism; on a card the geometry too
+/// Check every op: values against an f64 oracle, gradients against differences, determinism; on a card optimiser and geometry too
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What computes: auto, cpu, cuda, cuda:N or emulated
@@ -48,6 +48,7 @@ pub fn run(args: Args) -> Result<()> {
         outcomes.extend(check(**op, &device)?);
     }
     if args.op.is_none() {
+        outcomes.extend(check_training(&device)?);
         outcomes.extend(check_geometry(&device)?);
     }
     for outcome in outcomes {

@@ -3,6 +3,7 @@
 pub mod arena;
 pub mod conv;
 pub mod group_norm;
+pub mod mapped;
 pub mod math;
 pub mod simd;
 

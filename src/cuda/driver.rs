@@ -47,18 +47,21 @@ pub fn driver_state() -> DriverState {
     if !unsafe { sys::is_culib_present() } {
         return DriverState::Absent;
     }
-    // SAFETY: the library is there; looking a name up calls nothing.
-    let missing = SYMBOLS
-        .iter()
-        .find(|name| unsafe { sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()) }.is_err());
-    match missing {
+    match SYMBOLS.iter().find(|name| !has(&[name])) {
         Some(name) => DriverState::Broken(format!("its library has no {name}")),
         None => cards().map_or_else(|error| DriverState::Broken(words(error)), DriverState::Cards),
     }
 }
 
+/// Whether the library, which must be there, has all of these functions.
+pub(super) fn has(names: &[&str]) -> bool {
+    // SAFETY: looking a name up calls nothing.
+    let found = |name: &str| unsafe { sys::culib().get::<unsafe extern "C" fn()>(name.as_bytes()) }.is_ok();
+    names.iter().all(|name| found(name))
+}
+
 /// What we call of the library: cudarc panics at a function that it does not find, so we look first.
-const SYMBOLS: [&str; 33] = [
+const SYMBOLS: [&str; 35] = [
     "cuInit",
     "cuGetErrorString",
     "cuDriverGetVersion",
@@ -87,6 +90,8 @@ const SYMBOLS: [&str; 33] = [
     "cuEventRecord",
     "cuEventSynchronize",
     "cuEventDestroy_v2",
+    "cuEventElapsedTime",
+    "cuStreamWaitEvent",
     "cuModuleLoadData",
     "cuModuleGetFunction",
     "cuModuleUnload",

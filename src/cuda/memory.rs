@@ -84,6 +84,16 @@ impl<T> Read<T> {
         let address = self.address + (range.start * size_of::<T>()) as u64;
         Self { address, len: range.len(), kind: PhantomData }
     }
+
+    /// The same bytes as values of another type.
+    ///
+    /// # Panics
+    /// Where the piece does not begin at a multiple of that type's size.
+    #[must_use]
+    pub fn cast<U>(self) -> Read<U> {
+        assert!(self.address.is_multiple_of(size_of::<U>() as u64), "pieces begin at multiples of 64 bytes");
+        Read { address: self.address, len: self.len * size_of::<T>() / size_of::<U>(), kind: PhantomData }
+    }
 }
 
 impl<T: Pod> Array<T> {

@@ -1,16 +1,25 @@
 //! The CUDA half: the driver ([`driver`]), device memory ([`memory`]), checked launches ([`queue`]) of the kernels in
-//! `kernels/*.cu` ([`kernels`], generated from their signatures).
+//! `kernels/*.cu` ([`kernels`], generated from their signatures), a step recorded once ([`Recording`]), and what keeps
+//! the host from waiting for it ([`Inbox`], [`Mailbox`]).
 
 pub mod driver;
 pub mod emulator;
+mod events;
+mod inbox;
+mod mailbox;
 pub mod memory;
 pub mod nvrtc;
 pub mod queue;
+mod recording;
 mod staging;
 
 pub use driver::{Card, Context, DriverState, driver_state};
+pub use events::Event;
+pub use inbox::Inbox;
+pub use mailbox::Mailbox;
 pub use memory::{Array, Read, Write};
 pub use queue::{Launch, Precision, Queue, THREADS, int};
+pub use recording::Recording;
 
 /// A typed launch for every entry point of `kernels/*.cu`.
 pub mod kernels {

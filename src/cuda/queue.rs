@@ -1,6 +1,7 @@
 //! Launches in order on one card, checked against the table of kernels before the driver sees them.
 
 use super::driver::{self, Context};
+use super::events::Event;
 use super::kernels::FILES;
 use super::memory::{Array, Read, Write};
 use super::nvrtc;
@@ -10,6 +11,7 @@ use bytemuck::Pod;
 use cudarc::driver::{result, sys};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CString, c_void};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -141,7 +143,10 @@ pub enum Precision {
 pub struct Queue {
     precision: Precision,
     context: Arc<Context>,
+    /// Kernels, and copies that they wait for.
     stream: sys::CUstream,
+    /// Uploads ahead of their use.
+    copies: sys::CUstream,
     staging: Staging,
     modules: Vec<OnceLock<Module>>,
 }
@@ -154,13 +159,16 @@ unsafe impl Sync for Queue {}
 
 impl Queue {
     pub fn new(context: &Arc<Context>, precision: Precision) -> Result<Arc<Self>> {
-        let stream = context
-            .bind()
-            .and_then(|()| result::stream::create(result::stream::StreamKind::NonBlocking))
-            .map_err(|error| context.failed("a stream", error))?;
+        let stream = || {
+            context
+                .bind()
+                .and_then(|()| result::stream::create(result::stream::StreamKind::NonBlocking))
+                .map_err(|error| context.failed("a stream", error))
+        };
+        let (stream, copies) = (stream()?, stream()?);
         let staging = Staging::new(context)?;
         let modules = FILES.iter().map(|_| OnceLock::new()).collect();
-        Ok(Arc::new(Self { precision, context: context.clone(), stream, staging, modules }))
+        Ok(Arc::new(Self { precision, context: context.clone(), stream, copies, staging, modules }))
     }
 
     pub fn precision(&self) -> Precision {
@@ -169,6 +177,14 @@ impl Queue {
 
     pub fn context(&self) -> &Arc<Context> {
         &self.context
+    }
+
+    pub(super) fn stream(&self) -> sys::CUstream {
+        self.stream
+    }
+
+    pub(super) fn copies(&self) -> sys::CUstream {
+        self.copies
     }
 
     fn bind(&self) -> Result<()> {
@@ -294,9 +310,48 @@ impl Queue {
         if from.is_empty() {
             return Ok(());
         }
+        self.send(size_of_val(from), into.address, self.stream, |range, piece| {
+            piece.copy_from_slice(&bytemuck::cast_slice::<T, u8>(from)[range]);
+        })
+    }
+
+    /// Copies to the card beside what runs there: `fill` writes a range of the bytes into pinned memory. Work that
+    /// needs them waits for them by [`super::Inbox::filled`].
+    pub fn upload_ahead(&self, into: Write<u8>, fill: impl Fn(Range<usize>, &mut [u8])) -> Result<()> {
+        self.send(into.len, into.address, self.copies, fill)
+    }
+
+    fn send(
+        &self,
+        bytes: usize,
+        address: u64,
+        stream: sys::CUstream,
+        fill: impl Fn(Range<usize>, &mut [u8]),
+    ) -> Result<()> {
         self.bind()?;
-        // SAFETY: the context is bound, the stream is the queue's, and the assertion sees to the room.
-        unsafe { self.staging.upload(bytemuck::cast_slice(from), into.address, self.stream) }
+        // SAFETY: the context is bound, the stream is the queue's, and both callers see to the room.
+        unsafe { self.staging.upload(bytes, address, stream, fill) }
+    }
+
+    /// Queues a copy from the card to pinned memory.
+    ///
+    /// # Safety
+    /// `into` has room for the bytes, is pinned, and is not touched before the queue has passed this point.
+    pub(super) unsafe fn download_later(&self, from: Read<u8>, into: *mut u8) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller's promise.
+        let into = unsafe { std::slice::from_raw_parts_mut(into, from.len) };
+        // SAFETY: both sides have that many bytes.
+        unsafe { result::memcpy_dtoh_async(into, from.address, self.stream) }
+            .map_err(|error| self.context.failed("a copy from the card", error))
+    }
+
+    /// A mark behind all that was queued so far, for times.
+    pub fn mark(&self) -> Result<Event> {
+        let event = Event::new(&self.context, true)?;
+        // SAFETY: the stream is of the event's context.
+        unsafe { event.record(self.stream) }?;
+        Ok(event)
     }
 
     /// Copies from the card, after all that was queued before.
@@ -369,12 +424,14 @@ impl Drop for Queue {
             return;
         }
         let _ = self.wait();
+        // SAFETY: the stream lives until below.
+        let _ = unsafe { result::stream::synchronize(self.copies) };
         for module in self.modules.iter_mut().filter_map(OnceLock::take) {
             // SAFETY: nothing is queued any more, and the functions die with `self`.
             let _ = unsafe { result::module::unload(module.module) };
         }
         // SAFETY: created in `new`, destroyed once.
-        let _ = unsafe { result::stream::destroy(self.stream) };
+        let _ = unsafe { result::stream::destroy(self.stream).and(result::stream::destroy(self.copies)) };
     }
 }
 

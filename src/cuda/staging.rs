@@ -3,6 +3,7 @@
 use super::driver::Context;
 use crate::error::Result;
 use cudarc::driver::{result, sys};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 /// Bytes of a piece: long enough to reach the bus' bandwidth (its latency is some microseconds).
@@ -38,15 +39,24 @@ impl Staging {
         Ok(Self { context: context.clone(), start: start.cast(), ring })
     }
 
-    /// Queues a copy of `bytes` to `address` on `stream`. They are read before this returns.
+    /// Queues a copy of `bytes` bytes to `address` on `stream`. `fill` writes a range of them into a piece, and is
+    /// done before this returns.
     ///
     /// # Safety
     /// The context is bound, the stream is one of its own, and `address` has room for the bytes.
-    pub unsafe fn upload(&self, bytes: &[u8], address: u64, stream: sys::CUstream) -> Result<()> {
+    pub unsafe fn upload(
+        &self,
+        bytes: usize,
+        address: u64,
+        stream: sys::CUstream,
+        fill: impl Fn(Range<usize>, &mut [u8]),
+    ) -> Result<()> {
         let mut ring = self.ring.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for (index, piece) in bytes.chunks(PIECE).enumerate() {
+        for start in (0..bytes).step_by(PIECE) {
+            let range = start..bytes.min(start + PIECE);
+            let write = |piece: &mut [u8]| fill(range.clone(), piece);
             // SAFETY: as for the whole.
-            unsafe { ring.send(self.start, piece, address + (index * PIECE) as u64, stream) }
+            unsafe { ring.send(self.start, range.len(), address + start as u64, stream, write) }
                 .map_err(|error| self.context.failed("a copy to the card", error))?;
         }
         Ok(())
@@ -59,9 +69,10 @@ impl Ring {
     unsafe fn send(
         &mut self,
         start: *mut u8,
-        bytes: &[u8],
+        bytes: usize,
         address: u64,
         stream: sys::CUstream,
+        write: impl Fn(&mut [u8]),
     ) -> std::result::Result<(), result::DriverError> {
         let place = self.next;
         self.next = (place + 1) % PIECES;
@@ -74,8 +85,8 @@ impl Ring {
                     .insert(result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?),
             };
             result::event::synchronize(event)?;
-            let piece = std::slice::from_raw_parts_mut(start.add(place * PIECE), bytes.len());
-            piece.copy_from_slice(bytes);
+            let piece = std::slice::from_raw_parts_mut(start.add(place * PIECE), bytes);
+            write(piece);
             result::memcpy_htod_async(address, piece, stream)?;
             result::event::record(event, stream)
         }

@@ -1,10 +1,11 @@
-//! Planes that stay on the card from step to step.
+//! Planes that stay on the card from step to step, and how they get there.
 
-use crate::cuda::{Array, Launch, Queue, THREADS, Write, int, kernels};
+use crate::cuda::{Array, Launch, Queue, Read, THREADS, Write, int, kernels};
 use crate::error::Result;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// How planes lie in the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -24,36 +25,70 @@ impl Storage {
             Self::Fp32 => 4,
         }
     }
+
+    /// Sends planes towards the card, ahead of what runs there.
+    ///
+    /// # Panics
+    /// Where `into` has not as many bytes as the values take.
+    pub fn send(self, queue: &Queue, planes: &[f32], into: Write<u8>) -> Result<()> {
+        assert_eq!(into.len, planes.len() * self.bytes(), "the planes fill their place");
+        queue.upload_ahead(into, |range, piece| {
+            let values = &planes[range.start / self.bytes()..range.end / self.bytes()];
+            match self {
+                Self::Fp32 => piece.copy_from_slice(bytemuck::cast_slice(values)),
+                Self::Fp16 => {
+                    bytemuck::cast_slice_mut::<u8, f16>(piece).convert_from_f32_slice(values);
+                }
+            }
+        })
+    }
+
+    /// Queues the way back to fp32, on the card.
+    ///
+    /// # Panics
+    /// Where `from` has not as many bytes as the values take.
+    pub fn unpack(self, queue: &Queue, from: Read<u8>, into: Write<f32>) -> Result<()> {
+        assert_eq!(from.len, into.len * self.bytes(), "the planes fill their place");
+        match self {
+            Self::Fp32 => queue.copy(from.cast(), into),
+            Self::Fp16 => {
+                let launch = Launch::items(into.len, THREADS);
+                kernels::cache::load(queue, launch, from.cast(), into, int(into.len)?)
+            }
+        }
+    }
 }
 
 /// Room for the planes of some meshes on a card; the first ones that are asked for stay.
 pub struct PlaneCache {
-    queue: Arc<Queue>,
     storage: Storage,
-    /// Values of a mesh's planes.
-    len: usize,
-    halves: Array<u16>,
-    floats: Array<f32>,
+    planes: Array<u8>,
+    /// Bytes of a mesh's planes.
+    bytes: usize,
     places: HashMap<usize, usize>,
     room: usize,
 }
 
+/// Where the planes of a mesh are.
+pub enum Place {
+    /// On the card.
+    Resident(Read<u8>),
+    /// They can stay on the card once they are sent here.
+    New(Write<u8>),
+    /// The cache is full.
+    Elsewhere,
+}
+
 impl PlaneCache {
     /// Room for `room` meshes of `len` values each.
-    pub fn new(queue: &Arc<Queue>, storage: Storage, len: usize, room: usize) -> Result<Self> {
-        let (halves, floats) = match storage {
-            Storage::Fp16 => (room * len, 0),
-            Storage::Fp32 => (0, room * len),
-        };
-        Ok(Self {
-            queue: queue.clone(),
-            storage,
-            len,
-            halves: queue.array(halves, "the plane cache")?,
-            floats: queue.array(floats, "the plane cache")?,
-            places: HashMap::new(),
-            room,
-        })
+    pub fn new(queue: &Queue, storage: Storage, len: usize, room: usize) -> Result<Self> {
+        let bytes = len * storage.bytes();
+        let planes = queue.array(room * bytes, "the plane cache")?;
+        Ok(Self { storage, planes, bytes, places: HashMap::new(), room })
+    }
+
+    pub fn storage(&self) -> Storage {
+        self.storage
     }
 
     /// Meshes that have their place.
@@ -61,46 +96,17 @@ impl PlaneCache {
         self.places.len()
     }
 
-    /// Writes the planes of mesh `index` to `target`: from the cache, else from `planes`, which then go into the
-    /// cache while there is room. What has gone through the cache once is the same bits every time.
-    pub fn load(&mut self, index: usize, planes: &[f32], target: Write<f32>) -> Result<()> {
-        assert_eq!(
-            (planes.len(), target.len),
-            (self.len, self.len),
-            "the cache is made for planes of this size"
-        );
+    /// The place of mesh `index`; a new one counts as resident from the next call on.
+    pub fn place(&mut self, index: usize) -> Place {
+        let at = |place: usize| self.planes.write().part(place * self.bytes..(place + 1) * self.bytes);
         if let Some(&place) = self.places.get(&index) {
-            return self.read(place, target);
-        }
-        self.queue.upload(planes, target)?;
-        if self.places.len() == self.room {
-            return Ok(());
+            return Place::Resident(at(place).into());
         }
         let place = self.places.len();
-        self.write(place, target)?;
+        if place == self.room {
+            return Place::Elsewhere;
+        }
         self.places.insert(index, place);
-        self.read(place, target)
-    }
-
-    fn write(&self, place: usize, from: Write<f32>) -> Result<()> {
-        let range = place * self.len..(place + 1) * self.len;
-        match self.storage {
-            Storage::Fp32 => self.queue.copy(from, self.floats.write().part(range)),
-            Storage::Fp16 => {
-                let (launch, n) = (Launch::items(self.len, THREADS), int(self.len)?);
-                kernels::cache::store(&self.queue, launch, from.into(), self.halves.write().part(range), n)
-            }
-        }
-    }
-
-    fn read(&self, place: usize, into: Write<f32>) -> Result<()> {
-        let range = place * self.len..(place + 1) * self.len;
-        match self.storage {
-            Storage::Fp32 => self.queue.copy(self.floats.read().part(range), into),
-            Storage::Fp16 => {
-                let (launch, n) = (Launch::items(self.len, THREADS), int(self.len)?);
-                kernels::cache::load(&self.queue, launch, self.halves.read().part(range), into, n)
-            }
-        }
+        Place::New(at(place))
     }
 }

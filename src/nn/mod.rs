@@ -6,7 +6,7 @@ mod init;
 mod layers;
 mod schedule;
 
-pub use adam::{Adam, AdamSettings};
+pub use adam::{Adam, AdamSettings, LossScale, Outcome};
 pub use init::initialise;
 pub use layers::Builder;
 pub use schedule::Schedule;

@@ -11,7 +11,7 @@ pub use graph::{Graph, Value};
 pub use parameters::{Parameter, ParameterLayout, Role};
 pub use plan::{Plan, Usage};
 
-use crate::cuda::Write;
+use crate::cuda::{Event, Read, Write};
 use crate::device::{Buffer, Device, Kind};
 use crate::error::{Error, Result};
 use crate::memory;
@@ -26,6 +26,14 @@ impl Graph {
         }
         Ok(Plan::new(self, on, loss, keep))
     }
+}
+
+/// What the gradients of a backward pass are scaled by.
+#[derive(Clone, Copy, Debug)]
+pub enum Scale {
+    One,
+    /// One value on the tape's card, read when the pass runs.
+    There(Read<f32>),
 }
 
 /// A recorded graph with its memory.
@@ -64,7 +72,7 @@ impl Tape {
         self.arena.load(place.start + start, values)
     }
 
-    /// The place of an input on the card; `None` on the CPU.
+    /// The place of an input, a kept value or the loss on the card; `None` on the CPU.
     pub fn on_card(&self, input: Value) -> Option<Write<f32>> {
         match &self.arena {
             Buffer::Cpu(_) => None,
@@ -97,8 +105,8 @@ impl Tape {
     }
 
     /// Runs the nodes that the loss depends on in reverse. Every parameter of the graph has its
-    /// gradient in `gradients` afterwards, in the layout of the parameters, times `scale`.
-    pub fn backward(&mut self, parameters: &Buffer, gradients: &mut Buffer, scale: f32) -> Result<()> {
+    /// gradient in `gradients` afterwards, in the layout of the parameters, scaled.
+    pub fn backward(&mut self, parameters: &Buffer, gradients: &mut Buffer, scale: Scale) -> Result<()> {
         self.seed(scale)?;
         (0..self.graph.nodes.len())
             .rev()
@@ -106,13 +114,17 @@ impl Tape {
     }
 
     /// The gradient of the loss by itself, scaled.
-    fn seed(&mut self, scale: f32) -> Result<()> {
+    fn seed(&mut self, scale: Scale) -> Result<()> {
         let Some(seed) = self.plan.loss_gradient.clone() else { return Ok(()) };
-        match &mut self.arena {
-            Buffer::Cpu(arena) => arena.as_mut_slice()[seed].fill(scale),
-            Buffer::Cuda(queue, arena) => queue.fill(arena.write().part(seed), scale)?,
+        match (&mut self.arena, scale) {
+            (Buffer::Cpu(arena), Scale::One) => {
+                arena.as_mut_slice()[seed].fill(1.0);
+                Ok(())
+            }
+            (Buffer::Cuda(queue, arena), Scale::One) => queue.fill(arena.write().part(seed), 1.0),
+            (Buffer::Cuda(queue, arena), Scale::There(scale)) => queue.copy(scale, arena.write().part(seed)),
+            (Buffer::Cpu(_), Scale::There(_)) => Err(elsewhere()),
         }
-        Ok(())
     }
 
     fn backward_node(&mut self, index: usize, parameters: &Buffer, gradients: &mut Buffer) -> Result<()> {
@@ -134,6 +146,30 @@ fn elsewhere() -> Error {
     Error::new("tape", "its parameters are on another device", "this is a defect: please report it")
 }
 
+/// A point in a device's own time.
+enum Moment {
+    Cpu(std::time::Instant),
+    Cuda(Event),
+}
+
+impl Moment {
+    fn now(on: &Buffer) -> Result<Self> {
+        match on {
+            Buffer::Cpu(_) => Ok(Self::Cpu(std::time::Instant::now())),
+            Buffer::Cuda(queue, _) => queue.mark().map(Self::Cuda),
+        }
+    }
+
+    /// From here until what was queued since is done.
+    fn milliseconds(self, on: &Buffer) -> Result<f64> {
+        match (self, Self::now(on)?) {
+            (Self::Cpu(start), Self::Cpu(end)) => Ok(1e3 * (end - start).as_secs_f64()),
+            (Self::Cuda(start), Self::Cuda(end)) => start.milliseconds_to(&end),
+            _ => Err(elsewhere()),
+        }
+    }
+}
+
 /// Name and shapes of an op, its (least, median, most) milliseconds forward and backward, and the
 /// floating-point operations of forward (0 where memory bounds it).
 pub type OpTimes = (String, [Option<(f64, f64, f64)>; 2], f64);
@@ -152,17 +188,16 @@ impl Tape {
             for index in 0..2 * count {
                 let (node, direction) = if index < count { (index, 0) } else { (2 * count - 1 - index, 1) };
                 if index == count {
-                    self.seed(1.0)?;
+                    self.seed(Scale::One)?;
                 }
-                self.arena.synchronise()?;
-                let start = std::time::Instant::now();
+                let start = Moment::now(&self.arena)?;
                 match direction {
                     0 => self.forward_node(node, parameters)?,
                     _ => self.backward_node(node, parameters, gradients)?,
                 }
-                self.arena.synchronise()?;
+                let milliseconds = start.milliseconds(&self.arena)?;
                 if run > 0 {
-                    times[node][direction].push(1e3 * start.elapsed().as_secs_f64());
+                    times[node][direction].push(milliseconds);
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! The memory of a run on a card, worked out before anything is allocated there.
 
 use super::Settings;
-use super::trainer::record;
-use crate::cuda::Precision;
+use super::trainer::{InboxLayout, record};
+use crate::cuda::{Inbox, Precision};
 use crate::device::Kind;
 use crate::error::{Error, Result};
 use crate::model::{Autoencoder, VIEWS};
@@ -27,6 +27,8 @@ pub struct Budget {
     pub plan: Plan,
     /// Bytes of a mesh's planes in the cache.
     pub mesh: usize,
+    /// Bytes of the inputs of two steps, sent ahead.
+    pub inbox: usize,
 }
 
 impl Budget {
@@ -39,12 +41,16 @@ impl Budget {
         let a = &settings.architecture;
         let values = VIEWS * a.planes * a.planes * a.channels;
         let mesh = values * settings.training.plane_cache.bytes();
-        Ok(Self { parameters: model.parameter_count(), block: model.layout.len(), plan, mesh })
+        let inbox = match on {
+            Kind::Cpu => 0,
+            Kind::Cuda { .. } => Inbox::size(InboxLayout::new(settings, values, batch).len()),
+        };
+        Ok(Self { parameters: model.parameter_count(), block: model.layout.len(), plan, mesh, inbox })
     }
 
-    /// Bytes without the cache: weights, gradients, two moments, the arena.
+    /// Bytes on a card without the cache: weights, gradients, two moments, the arena, inputs sent ahead.
     pub fn fixed(&self) -> usize {
-        4 * (4 * self.block + self.plan.arena_len())
+        4 * (4 * self.block + self.plan.arena_len()) + self.inbox
     }
 
     /// Meshes that the cache holds beside the rest in `free` bytes.
@@ -86,6 +92,9 @@ impl fmt::Display for Budget {
         writeln!(f, "{:<12} {:>24.1} MiB", "gradients", mib(block))?;
         writeln!(f, "{:<12} {:>24.1} MiB", "adam", mib(2 * block))?;
         writeln!(f, "{}", self.plan)?;
+        if self.inbox > 0 {
+            writeln!(f, "{:<12} {:>24.1} MiB", "inputs ahead", mib(self.inbox))?;
+        }
         write!(f, "{:<12} {:>24.1} MiB", "in all", mib(self.fixed()))
     }
 }

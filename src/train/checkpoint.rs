@@ -9,6 +9,7 @@ use crate::device::Buffer;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::model::Autoencoder;
+use crate::nn::LossScale;
 use crate::tape::{Parameter, ParameterLayout, Role};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ struct Facts {
     format: String,
     step: u64,
     adam_updates: u64,
+    /// Of a run in fp16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<LossScale>,
     config: String,
 }
 
@@ -36,6 +40,8 @@ pub struct Checkpoint {
     pub settings: Settings,
     pub step: u64,
     pub updates: u64,
+    /// Of a run in fp16.
+    pub loss_scale: Option<LossScale>,
 }
 
 impl Checkpoint {
@@ -63,7 +69,8 @@ impl Checkpoint {
         let facts = Facts {
             format: FORMAT.to_string(),
             step: trainer.step,
-            adam_updates: adam.updates,
+            adam_updates: adam.outcome().updates,
+            loss_scale: Some(adam.outcome().scale).filter(|scale| scale.factor > 1.0 || scale.steady > 0),
             config: settings.to_toml()?,
         };
         // One key: the order of several in the header would change from run to run.
@@ -82,7 +89,7 @@ impl Checkpoint {
         fill(path, &tensors, FIRST, layout, &mut trainer.adam.first)?;
         fill(path, &tensors, SECOND, layout, &mut trainer.adam.second)?;
         fill(path, &tensors, "", layout, &mut trainer.model.parameters)?;
-        trainer.adam.updates = facts.updates;
+        trainer.adam.restore(facts.updates, facts.loss_scale)?;
         trainer.step = facts.step;
         Ok(facts)
     }
@@ -123,7 +130,8 @@ fn facts(path: &Path, bytes: &[u8]) -> Result<Checkpoint> {
     let settings = toml::from_str(&facts.config);
     let settings: Settings = settings.map_err(|error| broken(path, error.message()))?;
     settings.validate().map_err(|error| broken(path, error))?;
-    Ok(Checkpoint { settings, step: facts.step, updates: facts.adam_updates })
+    let (step, updates, loss_scale) = (facts.step, facts.adam_updates, facts.loss_scale);
+    Ok(Checkpoint { settings, step, updates, loss_scale })
 }
 
 /// Reads every parameter of `layout` under `prefix` into `values`.

@@ -1,6 +1,7 @@
 //! Meshes as the network sees them: planes and points with their true distance, made once.
 
 use super::Settings;
+use crate::cpu::mapped::{Block, BlockFile};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hexplane::field::TAU;
@@ -26,8 +27,29 @@ pub struct Item {
     /// In the normalised frame.
     pub mesh: Mesh,
     pub transform: Similarity,
-    pub planes: Planes,
+    pub planes: StoredPlanes,
     pub points: DistancePoints,
+}
+
+/// The continuous planes of an item, on disk where memory is short.
+pub struct StoredPlanes {
+    pub values: Block,
+    size: usize,
+    transform: Similarity,
+}
+
+impl StoredPlanes {
+    /// Stores `planes` as block `index` of `file`.
+    pub fn new(planes: &Planes, file: &BlockFile, index: usize) -> Result<Self> {
+        let values = file.store(index, &planes.values)?;
+        Ok(Self { values, size: planes.size, transform: planes.transform })
+    }
+
+    /// A copy in memory.
+    pub fn load(&self) -> Planes {
+        let (size, transform) = (self.size, self.transform);
+        Planes { representation: Representation::Continuous, size, values: self.values.to_vec(), transform }
+    }
 }
 
 /// Points with their true signed distance, clipped to the band of the field. Even entries lie near
@@ -46,8 +68,8 @@ pub struct Prepare<'a> {
 }
 
 impl Prepare<'_> {
-    /// Normalises and rasterises; `name` stands in messages and results.
-    pub fn item(&self, name: &str, mesh: &Mesh) -> Result<Item> {
+    /// Normalises and rasterises; `name` stands in messages and results, the planes in block `index` of `file`.
+    pub fn item(&self, name: &str, mesh: &Mesh, file: &BlockFile, index: usize) -> Result<Item> {
         let (mesh, transform, planes) = self.planes(mesh).map_err(|error| error.within(name))?;
         if planes.values.chunks_exact(planes.channels()).all(|pixel| pixel[1..].iter().all(|&n| n == 0.0)) {
             let problem = "no view of it shows a surface";
@@ -57,6 +79,7 @@ impl Prepare<'_> {
             0.0 => DistancePoints::default(),
             _ => self.distance_points(&mesh)?,
         };
+        let planes = StoredPlanes::new(&planes, file, index)?;
         Ok(Item { name: name.to_string(), mesh, transform, planes, points: distance_points })
     }
 

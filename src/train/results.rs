@@ -38,7 +38,7 @@ pub fn write(
 ) -> Result<()> {
     let out = &options.out;
     // What the steps held on a card is free for the results.
-    trainer.drop_cache();
+    trainer.end_steps();
     let mut halves = Halves::new(&mut trainer.model)?;
     let on = (settings, &options.device);
     let mut per_mesh = Vec::new();
@@ -99,10 +99,11 @@ fn reconstruct(
     code: &LinearCode,
     (settings, device): (&Settings, &Device),
 ) -> Result<Result3> {
-    let latent = halves.encoder.encode(model, &item.planes)?;
+    let planes = item.planes.load();
+    let latent = halves.encoder.encode(model, &planes)?;
     let decoded = halves.decoder.decode(model, &latent, item.transform)?;
-    let linear = linear_planes(&settings.architecture, code, &item.planes)?;
-    let meshes = [&decoded, &linear, &item.planes].map(|planes| mesh_of_planes(device, planes, settings));
+    let linear = linear_planes(&settings.architecture, code, &planes)?;
+    let meshes = [&decoded, &linear, &planes].map(|planes| mesh_of_planes(device, planes, settings));
     let [mesh, linear, ceiling] = meshes;
     let (mesh, linear, ceiling) = (mesh?, linear?, ceiling?);
     let reference = Reference::new(&item.mesh, &settings.metrics)?;
@@ -113,7 +114,7 @@ fn reconstruct(
 fn write_files(folder: &Path, item: &Item, result: &Result3) -> Result<()> {
     let own = |mesh: &Mesh| denormalise(mesh, &item.transform);
     files::write(&folder.join("decoded.safetensors"), &result.decoded, files::Precision::F32)?;
-    let sheet = picture::contact_sheet(&[("input", &item.planes), ("decoded", &result.decoded)]);
+    let sheet = picture::contact_sheet(&[("input", &item.planes.load()), ("decoded", &result.decoded)]);
     picture::write_png(&folder.join("planes.png"), &sheet)?;
     let meshes = [
         ("input", &item.mesh),

@@ -1,13 +1,15 @@
 //! The loop: data, steps, checkpoints, progress, and a clean end when interrupted.
 
 use super::augment::warped;
+use super::trainer::Wait;
 use super::{Checkpoint, Item, LogRow, MetricsLog, Prepare, Settings, Trainer, results};
 use crate::console;
+use crate::cpu::mapped::BlockFile;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::mesh::Mesh;
-use crate::model::LinearCode;
+use crate::model::{Autoencoder, LinearCode};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::{IsTerminal, Write};
@@ -49,9 +51,9 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
     }
     Trainer::require(&options.device, settings, meshes.len() * (1 + settings.training.augment))?;
     let prepare = Prepare { settings, device: &options.device };
-    let items = prepare_all(&prepare, meshes, settings.training.augment)?;
+    let items = prepare_all(&prepare, meshes, settings.training.augment, out)?;
     // Warped copies would cost the components that the meshes themselves need.
-    let planes: Vec<&[f32]> = items[..meshes.len()].iter().map(|item| &item.planes.values[..]).collect();
+    let planes: Vec<&[f32]> = items[..meshes.len()].iter().map(|item| &*item.planes.values).collect();
     let code = LinearCode::fit(&settings.architecture, &planes)?;
     let mut trainer = Trainer::new(&options.device, settings, items.len(), Some(&code))?;
     if options.resume {
@@ -63,7 +65,7 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
     write_atomic(&out.join("config.toml"), |file| file.write_all(config.as_bytes()))?;
     let mut log = MetricsLog::open(&out.join("metrics.csv"), trainer.step)?;
     steps(&mut trainer, &items, settings, options, &mut log)?;
-    let (judged, held_out) = (&items[..meshes.len()], prepare_all(&prepare, &options.held_out, 0)?);
+    let (judged, held_out) = (&items[..meshes.len()], prepare_all(&prepare, &options.held_out, 0, out)?);
     results::write(
         &mut trainer,
         &results::Judged { trained: judged, held_out: &held_out },
@@ -75,16 +77,26 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
 }
 
 /// Planes and distances of all meshes, made in parallel, in order; behind them those of `copies`
-/// warped copies of each.
-fn prepare_all(prepare: &Prepare, meshes: &[(String, Mesh)], copies: usize) -> Result<Vec<Item>> {
+/// warped copies of each. The planes lie on the volume of `out`, which need not exist yet.
+fn prepare_all(prepare: &Prepare, meshes: &[(String, Mesh)], copies: usize, out: &Path) -> Result<Vec<Item>> {
+    let count = meshes.len() * (1 + copies);
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let present = out.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    let len = Autoencoder::without_values(prepare.settings.architecture.clone())?.planes_shape(1).len();
+    let file = BlockFile::new(present, count, len)?;
     let make = |at: usize| {
         let (name, mesh) = &meshes[at % meshes.len()];
         match at / meshes.len() {
-            0 => prepare.item(name, mesh),
-            copy => prepare.item(name, &warped(mesh, prepare.settings.seed, name, copy)),
+            0 => prepare.item(name, mesh, &file, at),
+            copy => {
+                let mesh = warped(mesh, prepare.settings.seed, name, copy);
+                prepare.item(name, &mesh, &file, at)
+            }
         }
     };
-    (0..meshes.len() * (1 + copies)).into_par_iter().map(make).collect()
+    (0..count).into_par_iter().map(make).collect()
 }
 
 /// A run goes on only with what shapes its steps unchanged; the number of steps may grow.
@@ -92,6 +104,7 @@ fn same_run(path: &Path, found: &Settings, wanted: &Settings) -> Result<()> {
     let mut found = found.clone();
     found.training.steps = wanted.training.steps;
     found.training.checkpoint_every = wanted.training.checkpoint_every;
+    found.training.cached_meshes = wanted.training.cached_meshes;
     found.extraction = wanted.extraction.clone();
     found.metrics = wanted.metrics.clone();
     if found == *wanted {
@@ -126,40 +139,62 @@ fn steps(
 ) -> Result<()> {
     let path = options.out.join("checkpoint.safetensors");
     let total = settings.training.steps;
-    let mut progress = Progress::new(trainer.step, total, options.quiet);
-    let before = log.rows.last().map_or(0.0, |row| row.seconds);
-    let started = Instant::now();
-    while trainer.step < total {
-        let losses = match trainer.step(items) {
-            Ok(losses) => losses,
-            Err(error) => {
-                // The weights are those of the last good step: worth keeping, where the device still gives them.
-                log.flush()?;
-                let _ = Checkpoint::write(&path, trainer, settings);
-                return Err(error);
-            }
-        };
-        let elapsed = started.elapsed();
-        log.push(LogRow { step: trainer.step, seconds: before + elapsed.as_secs_f64(), losses })?;
-        progress.step(trainer.step, losses.total);
-        if options.interrupt.load(Ordering::SeqCst) {
-            progress.finish();
-            log.flush()?;
-            Checkpoint::write(&path, trainer, settings)?;
-            let problem = format!("interrupted after step {} of {total}", trainer.step);
-            return Err(Error::interrupted(options.out.display(), problem, "add --resume to go on"));
+    let mut watch = Watch::new(trainer.step, total, options.quiet, log);
+    let mut interrupted = false;
+    while trainer.step < total && !interrupted {
+        if let Err(error) = trainer.step(items).and_then(|()| watch.note(trainer, Wait::Behind)) {
+            // The weights are those of the last good step: worth keeping, where the device still gives them.
+            let noted = watch.note(trainer, Wait::All);
+            watch.log.flush()?;
+            let _ = noted.and_then(|()| Checkpoint::write(&path, trainer, settings));
+            return Err(error);
         }
-        if options.time.is_some_and(|limit| elapsed >= limit) {
+        interrupted = options.interrupt.load(Ordering::SeqCst);
+        if options.time.is_some_and(|limit| watch.started.elapsed() >= limit) {
             break;
         }
         if trainer.step.is_multiple_of(settings.training.checkpoint_every) && trainer.step < total {
-            log.flush()?;
-            Checkpoint::write(&path, trainer, settings)?;
+            watch.save(&path, trainer, settings)?;
         }
     }
-    progress.finish();
-    log.flush()?;
-    Checkpoint::write(&path, trainer, settings)
+    watch.save(&path, trainer, settings)?;
+    watch.progress.finish();
+    if interrupted {
+        let problem = format!("interrupted after step {} of {total}", trainer.step);
+        return Err(Error::interrupted(options.out.display(), problem, "add --resume to go on"));
+    }
+    Ok(())
+}
+
+/// Log and progress of the steps whose losses are known.
+struct Watch<'a> {
+    log: &'a mut MetricsLog,
+    progress: Progress,
+    started: Instant,
+    /// Seconds that a resumed run had taken.
+    before: f64,
+}
+
+impl<'a> Watch<'a> {
+    fn new(step: u64, total: u64, quiet: bool, log: &'a mut MetricsLog) -> Self {
+        let before = log.rows.last().map_or(0.0, |row| row.seconds);
+        Self { log, progress: Progress::new(step, total, quiet), started: Instant::now(), before }
+    }
+
+    fn note(&mut self, trainer: &mut Trainer, wait: Wait) -> Result<()> {
+        while let Some((step, losses)) = trainer.done(wait)? {
+            let seconds = self.before + self.started.elapsed().as_secs_f64();
+            self.log.push(LogRow { step, seconds, losses })?;
+            self.progress.step(step, losses.total);
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, path: &Path, trainer: &mut Trainer, settings: &Settings) -> Result<()> {
+        self.note(trainer, Wait::All)?;
+        self.log.flush()?;
+        Checkpoint::write(path, trainer, settings)
+    }
 }
 
 /// A bar on a terminal, a line now and then elsewhere, nothing when quiet.

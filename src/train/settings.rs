@@ -74,6 +74,9 @@ pub struct Training {
     /// How planes lie in a card's cache.
     #[serde(default)]
     pub plane_cache: Storage,
+    /// Most meshes whose planes stay on a card; none: as many as fit. The rest is read from disk, ahead of its use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_meshes: Option<usize>,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
 }
@@ -133,6 +136,7 @@ impl Settings {
                 sdf_points: 2048,
                 augment: 0,
                 plane_cache: Storage::Fp16,
+                cached_meshes: None,
                 checkpoint_every: 100,
             },
             optimiser: AdamSettings { learning_rate, beta2: 0.99, ..AdamSettings::default() },

@@ -40,6 +40,8 @@ pub struct Configuration {
     pub report: Report,
     /// The launch, counted from 1, that fails with `CUDA_ERROR_LAUNCH_FAILED`.
     pub fail_after: Option<u64>,
+    /// Whether streams can be captured.
+    pub graphs: bool,
 }
 
 const DEFAULT_MEMORY: u64 = 12 << 30;
@@ -69,6 +71,7 @@ impl Configuration {
                 Some(path) => Report::File(path.into()),
             },
             fail_after: variable("CUDA_EMULATOR_FAIL_AFTER", parse_number).map(|n| n as u64),
+            graphs: variable("CUDA_EMULATOR_GRAPHS", parse_number) != Some(0),
         }
     }
 

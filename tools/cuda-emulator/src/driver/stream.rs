@@ -174,6 +174,9 @@ exports! {
 
     fn cuStreamBeginCapture_v2(stream: Handle, mode: c_int) {
         let current = current()?;
+        if !current.driver.configuration.graphs {
+            return Err(Status::NOT_SUPPORTED);
+        }
         capture::begin(&current, &resolve(&current, stream)?, mode)
     }
 

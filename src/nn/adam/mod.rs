@@ -1,11 +1,14 @@
 //! Adam (Kingma & Ba, ICLR 2015, algorithm 1) with gradient clipping by the global norm, in one
 //! pass over parameters, gradients and moments.
 
+mod card;
+
 use crate::cpu::arena::padded;
-use crate::cuda::{Array, Launch, Queue, Read, THREADS, Write, int, kernels};
-use crate::device::{Buffer, Device};
+use crate::cuda::{Precision, Read};
+use crate::device::{Buffer, Device, Kind};
 use crate::error::{Error, Result};
 use crate::tape::ParameterLayout;
+use card::Card;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -52,14 +55,47 @@ impl AdamSettings {
     }
 }
 
+/// What gradients are scaled up by before they are rounded to fp16 (Micikevicius et al., "Mixed Precision
+/// Training", ICLR 2018, section 3.2): an overflow divides it by 16, and it doubles after 2,000 steps without one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossScale {
+    /// At least 1; 1 where nothing is rounded to fp16.
+    pub factor: f64,
+    /// Steps since it changed.
+    pub steady: u64,
+}
+
+impl LossScale {
+    /// fp16 ends at 65,504, which the scale of a loss itself need not stay below.
+    const MOST: f64 = 65_536.0;
+
+    fn first(device: &Device) -> Self {
+        let half = matches!(device.kind(), Kind::Cuda { precision: Precision::Fp16, .. });
+        Self { factor: if half { Self::MOST } else { 1.0 }, steady: 0 }
+    }
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Global L2 norm of the gradient before clipping.
+    pub norm: f64,
+    /// Updates made so far.
+    pub updates: u64,
+    /// For the next step.
+    pub scale: LossScale,
+    /// The loss or its gradient was not finite, at scale 1: the weights stay as they are from here on.
+    pub halted: bool,
+}
+
 /// The optimiser's state for one block of parameters.
 pub struct Adam {
     pub settings: AdamSettings,
     /// First and second moments, in the layout of the parameters.
     pub first: Buffer,
     pub second: Buffer,
-    /// Updates made so far.
-    pub updates: u64,
+    /// Of the last update whose outcome is known.
+    outcome: Outcome,
     /// (end, factor on the learning rate) of consecutive stretches of the block.
     rates: Vec<(usize, f32)>,
     card: Option<Card>,
@@ -82,107 +118,68 @@ impl Adam {
             Device::Cpu => None,
             Device::Cuda(queue) => Some(Card::new(queue, len, &rates)?),
         };
-        Ok(Self { settings, first, second, updates: 0, rates, card })
+        let outcome = Outcome { norm: 0.0, updates: 0, scale: LossScale::first(device), halted: false };
+        let mut adam = Self { settings, first, second, outcome, rates, card };
+        adam.restore(0, None)?;
+        Ok(adam)
     }
 
-    /// One update at `rate_factor` times the learning rate, of gradients that were scaled up by `scale`; returns
-    /// the global norm of the gradient before clipping. A gradient that is not finite changes nothing: the
-    /// caller sees it in the norm.
+    /// The last outcome that is known.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Goes on after `updates` updates, with what fp16 needs to know of them.
+    pub fn restore(&mut self, updates: u64, scale: Option<LossScale>) -> Result<()> {
+        let first = LossScale::first(&self.first.device());
+        // A run in fp16 may go on in another precision, and the other way round.
+        let scale = scale.filter(|_| first.factor > 1.0).unwrap_or(first);
+        self.settle(Outcome { norm: 0.0, updates, scale, halted: false })
+    }
+
+    /// Makes `outcome` the state from which the next update goes on.
+    fn settle(&mut self, outcome: Outcome) -> Result<()> {
+        self.outcome = outcome;
+        self.card.as_ref().map_or(Ok(()), |card| card.load(&outcome))
+    }
+
+    /// One update at `rate_factor` times the learning rate; the outcome is waited for. A gradient that is not
+    /// finite changes nothing.
     pub fn update(
         &mut self,
         parameters: &mut Buffer,
         gradients: &Buffer,
         rate_factor: f64,
-        scale: f32,
-    ) -> Result<f64> {
-        match (parameters, gradients) {
-            (Buffer::Cpu(parameters), Buffer::Cpu(gradients)) => {
-                Ok(self.update_cpu(parameters.as_mut_slice(), gradients.as_slice(), rate_factor, scale))
+    ) -> Result<Outcome> {
+        match (parameters, gradients, &self.card) {
+            (Buffer::Cpu(parameters), Buffer::Cpu(gradients), None) => {
+                self.update_cpu(parameters.as_mut_slice(), gradients.as_slice(), rate_factor);
             }
-            (Buffer::Cuda(queue, parameters), Buffer::Cuda(_, gradients)) => {
-                self.update_cuda(queue, parameters.write(), gradients.read(), rate_factor, scale)
+            (Buffer::Cuda(_, parameters), Buffer::Cuda(_, gradients), Some(card)) => {
+                card.set_rate_factor(rate_factor)?;
+                self.enqueue(parameters.write(), gradients.read(), Read::default())?;
+                self.outcome = card.outcome()?;
             }
-            _ => Err(elsewhere()),
+            _ => return Err(elsewhere()),
         }
+        Ok(self.outcome)
     }
 
-    /// (learning rate over its bias correction, reciprocal root of the second one's) of update `updates`.
-    fn rates_now(&self, rate_factor: f64) -> (f32, f32) {
-        let (settings, t) = (&self.settings, self.updates as f64);
-        let rate = settings.learning_rate * rate_factor / (1.0 - settings.beta1.powf(t));
-        (rate as f32, (1.0 / (1.0 - settings.beta2.powf(t)).sqrt()) as f32)
-    }
-
-    /// The norm is the only thing that is waited for.
-    fn update_cuda(
-        &mut self,
-        queue: &Queue,
-        parameters: Write<f32>,
-        gradients: Read<f32>,
-        rate_factor: f64,
-        scale: f32,
-    ) -> Result<f64> {
-        let (Some(card), Buffer::Cuda(_, first), Buffer::Cuda(_, second)) =
-            (&self.card, &self.first, &self.second)
-        else {
-            return Err(elsewhere());
-        };
-        let (n, blocks) = (int(parameters.len)?, card.partial.len());
-        let (partial, norm) = (card.partial.write(), card.norm.write());
-        kernels::adam::norm_partial(queue, Launch::blocks(blocks, THREADS), gradients, partial, n)?;
-        kernels::adam::norm(
-            queue,
-            Launch::blocks(1, THREADS),
-            partial.into(),
-            norm,
-            int(blocks)?,
-            1.0 / scale,
-        )?;
-        self.updates += 1;
-        let (rate, second_correction) = self.rates_now(rate_factor);
-        let s = &self.settings;
-        kernels::adam::update(
-            queue,
-            Launch::items(parameters.len, THREADS),
-            parameters,
-            gradients,
-            first.write(),
-            second.write(),
-            norm.into(),
-            card.ends.read(),
-            card.factors.read(),
-            int(self.rates.len())?,
-            n,
-            rate,
-            s.beta1 as f32,
-            s.beta2 as f32,
-            second_correction,
-            s.epsilon as f32,
-            s.clip_norm,
-            1.0 / scale,
-        )?;
-        let mut found = [0.0];
-        queue.download(norm, &mut found)?;
-        if !found[0].is_finite() {
-            self.updates -= 1;
-        }
-        Ok(found[0])
-    }
-
-    fn update_cpu(&mut self, parameters: &mut [f32], gradients: &[f32], rate_factor: f64, scale: f32) -> f64 {
-        let norm = global_norm(gradients) / f64::from(scale);
+    fn update_cpu(&mut self, parameters: &mut [f32], gradients: &[f32], rate_factor: f64) {
+        let norm = global_norm(gradients);
+        self.outcome.norm = norm;
         if !norm.is_finite() {
-            return norm;
+            return;
         }
-        self.updates += 1;
+        self.outcome.updates += 1;
         let (rate, second_correction) = self.rates_now(rate_factor);
         let settings = &self.settings;
         let clipped = settings.clip_norm > 0.0 && norm > settings.clip_norm;
-        let scale = if clipped { (settings.clip_norm / norm) as f32 } else { 1.0 } / scale;
+        let scale = if clipped { (settings.clip_norm / norm) as f32 } else { 1.0 };
         let (beta1, beta2) = (settings.beta1 as f32, settings.beta2 as f32);
         let epsilon = settings.epsilon as f32;
         let (Buffer::Cpu(first), Buffer::Cpu(second)) = (&mut self.first, &mut self.second) else {
-            return norm;
+            return;
         };
         let mut rest = (parameters, gradients, first.as_mut_slice(), second.as_mut_slice());
         let mut start = 0;
@@ -205,32 +202,13 @@ impl Adam {
                 }
             });
         }
-        norm
     }
-}
 
-/// What the kernels need beside the moments.
-struct Card {
-    /// Sums of squares.
-    partial: Array<f64>,
-    norm: Array<f64>,
-    ends: Array<i32>,
-    factors: Array<f32>,
-}
-
-/// Values of a partial sum of the kernel.
-const CUDA_CHUNK: usize = 256 * 16;
-
-impl Card {
-    fn new(queue: &Queue, len: usize, rates: &[(usize, f32)]) -> Result<Self> {
-        let ends = rates.iter().map(|&(end, _)| int(end)).collect::<Result<Vec<_>>>()?;
-        let factors: Vec<f32> = rates.iter().map(|&(_, factor)| factor).collect();
-        Ok(Self {
-            partial: queue.array(len.div_ceil(CUDA_CHUNK), "sums of Adam")?,
-            norm: queue.array(1, "the gradient's norm")?,
-            ends: queue.array_from(&ends, "Adam's stretches")?,
-            factors: queue.array_from(&factors, "Adam's rates")?,
-        })
+    /// (learning rate over its bias correction, reciprocal root of the second one's) of the update that is counted.
+    fn rates_now(&self, rate_factor: f64) -> (f32, f32) {
+        let (settings, t) = (&self.settings, self.outcome.updates as f64);
+        let rate = settings.learning_rate * rate_factor / (1.0 - settings.beta1.powf(t));
+        (rate as f32, (1.0 / (1.0 - settings.beta2.powf(t)).sqrt()) as f32)
     }
 }
 
@@ -294,7 +272,7 @@ mod tests {
         let mut adam = Adam::new(settings, &layout(n), &Device::Cpu).unwrap();
         let mut parameters = start.clone();
         for gradient in &gradients {
-            adam.update_cpu(&mut parameters, gradient, 1.0, 1.0);
+            adam.update_cpu(&mut parameters, gradient, 1.0);
         }
         // Five updates of at most 0.01, each rounded a dozen times: 5 * 12 * 2^-24 * 4 (size of p).
         for (ours, expected) in parameters.iter().zip(oracle(&settings, &start, &gradients)) {
@@ -306,7 +284,8 @@ mod tests {
     fn a_broken_gradient_changes_nothing() {
         let mut adam = Adam::new(AdamSettings::default(), &layout(16), &Device::Cpu).unwrap();
         let mut parameters = [1.0; 16];
-        assert!(!adam.update_cpu(&mut parameters, &[f32::NAN; 16], 1.0, 1.0).is_finite());
-        assert_eq!((parameters, adam.updates), ([1.0; 16], 0));
+        adam.update_cpu(&mut parameters, &[f32::NAN; 16], 1.0);
+        assert!(!adam.outcome.norm.is_finite());
+        assert_eq!((parameters, adam.outcome.updates), ([1.0; 16], 0));
     }
 }

@@ -1,22 +1,21 @@
 //! One training step: a batch of planes and points in, an update of the weights out.
 
+mod card;
+
 use super::budget::Budget;
 use super::{Item, Settings};
-use crate::cuda::{Precision, Queue};
-use crate::device::{Buffer, Device, Kind};
+use crate::device::{Buffer, Device};
 use crate::error::{Error, Result};
-use crate::hexplane::cache::PlaneCache;
 use crate::hexplane::field::TAU;
 use crate::model::{Autoencoder, Halves, LinearCode, VIEWS};
 use crate::nn::Adam;
 use crate::ops::{FieldLoss, Mse, WeightedSum};
 use crate::rng::Rng;
 use crate::shape::Shape;
-use crate::tape::{Graph, Plan, Tape, Value};
-use std::sync::Arc;
-
-/// What gradients in fp16 are scaled up by at first: its range ends at 65,504.
-const MOST_SCALE: f32 = 65_536.0;
+use crate::tape::{Graph, Plan, Scale, Tape, Value};
+use card::Card;
+pub(super) use card::InboxLayout;
+use std::collections::VecDeque;
 
 const STREAM_ORDER: u64 = 0x6f72_6465;
 const STREAM_POINTS: u64 = 0x706f_696e;
@@ -41,10 +40,20 @@ pub struct Trainer {
     settings: Settings,
     gradients: Buffer,
     tape: Tape,
-    /// On a card.
-    cache: Option<PlaneCache>,
     recorded: Recorded,
     batch: usize,
+    /// Steps whose losses are known and were not asked for.
+    known: VecDeque<(u64, Losses)>,
+    card: Option<Card>,
+}
+
+/// Which steps' losses to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Those that lie so far back that a card has not to be waited for.
+    Behind,
+    /// Those of all steps so far.
+    All,
 }
 
 pub(super) struct Recorded {
@@ -71,9 +80,9 @@ impl Trainer {
     ) -> Result<Self> {
         settings.validate()?;
         let batch = settings.training.batch.min(meshes).max(1);
-        let cache = match device {
+        let card = match device {
             Device::Cpu => None,
-            Device::Cuda(queue) => Some(plane_cache(queue, settings, meshes, batch)?),
+            Device::Cuda(queue) => Some(Card::new(queue, settings, meshes, batch)?),
         };
         let mut model = Autoencoder::new(settings.trained_architecture(), settings.seed, code)?.on(device)?;
         let mut graph = Graph::default();
@@ -90,9 +99,10 @@ impl Trainer {
             gradients: Buffer::zeros(device, len, "the gradients")?,
             model,
             tape,
-            cache,
             recorded,
             batch,
+            known: VecDeque::new(),
+            card,
         })
     }
 
@@ -105,9 +115,9 @@ impl Trainer {
         budget.require(format!("{queue:?}"), settings, batch, queue.context().free()?)
     }
 
-    /// Frees the planes that are kept on a card; a later step would upload them again.
-    pub fn drop_cache(&mut self) {
-        self.cache = None;
+    /// Frees what the steps keep on a card beside the network; there are no steps after this.
+    pub fn end_steps(&mut self) {
+        self.card = None;
     }
 
     pub fn plan(&self) -> &Plan {
@@ -119,50 +129,51 @@ impl Trainer {
         self.tape.time_ops(&self.model.parameters, &mut self.gradients, runs)
     }
 
-    /// One update on the batch that belongs to the current step. An error says that the loss left
-    /// the finite numbers; the weights are as before then.
-    pub fn step(&mut self, items: &[Item]) -> Result<Losses> {
+    /// One update on the batch that belongs to the current step; a card has it queued then. An error says that the
+    /// loss left the finite numbers, here or from [`Trainer::done`]; the weights are as before that step then.
+    pub fn step(&mut self, items: &[Item]) -> Result<()> {
         let chosen = self.chosen(items.len());
+        let factor = self.settings.training.schedule.factor(self.step, self.settings.training.steps);
+        if let Some(mut card) = self.card.take() {
+            let queued = card.step(self, items, &chosen, factor);
+            self.card = Some(card);
+            queued?;
+            self.step += 1;
+            return Ok(());
+        }
         for (slot, &index) in chosen.iter().enumerate() {
             self.load(slot, &items[index], index)?;
         }
         self.tape.forward(&self.model.parameters)?;
-        let factor = self.settings.training.schedule.factor(self.step, self.settings.training.steps);
-        let gradient_norm = self.descend(factor)?;
         let scalar = |value: Value| self.tape.value(value).map(|value| f64::from(value[0]));
-        let losses = Losses {
+        let mut losses = Losses {
             total: scalar(self.recorded.loss)?,
             reconstruction: scalar(self.recorded.mse)?,
             sdf: self.recorded.sdf.as_ref().map_or(Ok(0.0), |sdf| scalar(sdf.loss))?,
-            gradient_norm,
+            gradient_norm: f64::NAN,
             learning_rate: factor * self.settings.optimiser.learning_rate,
         };
-        if !losses.total.is_finite() || !gradient_norm.is_finite() {
-            return Err(Error::new(
-                format!("step {}", self.step + 1),
-                format!("the loss is {} and its gradient {gradient_norm}", losses.total),
-                "resume with a lower --learning-rate; the weights of the step before are kept",
-            ));
+        if losses.total.is_finite() {
+            self.tape.backward(&self.model.parameters, &mut self.gradients, Scale::One)?;
+            let outcome = self.adam.update(&mut self.model.parameters, &self.gradients, factor)?;
+            losses.gradient_norm = outcome.norm;
+        }
+        if !losses.gradient_norm.is_finite() {
+            return Err(diverged(self.step + 1, &losses));
         }
         self.step += 1;
-        Ok(losses)
+        self.known.push_back((self.step, losses));
+        Ok(())
     }
 
-    /// Backward and the update; returns the norm of the gradient. In fp16 gradients are scaled up by as much as
-    /// does not overflow (Micikevicius et al., "Mixed Precision Training", ICLR 2018, section 3.2), found anew in
-    /// every step, so that a resumed run needs to know nothing of it.
-    fn descend(&mut self, factor: f64) -> Result<f64> {
-        let half =
-            matches!(self.model.parameters.device().kind(), Kind::Cuda { precision: Precision::Fp16, .. });
-        let mut scale = if half { MOST_SCALE } else { 1.0 };
-        loop {
-            self.tape.backward(&self.model.parameters, &mut self.gradients, scale)?;
-            let norm = self.adam.update(&mut self.model.parameters, &self.gradients, factor, scale)?;
-            if norm.is_finite() || scale <= 1.0 {
-                return Ok(norm);
-            }
-            scale /= 16.0;
+    /// The next step, counted from 1, whose losses are known and were not asked for yet.
+    pub fn done(&mut self, wait: Wait) -> Result<Option<(u64, Losses)>> {
+        if let Some(mut card) = self.card.take() {
+            let read = card.read(self, wait);
+            self.card = Some(card);
+            self.known.extend(read?);
         }
+        Ok(self.known.pop_front())
     }
 
     /// Which meshes this step takes: an epoch visits all of them in an order drawn for it.
@@ -176,26 +187,36 @@ impl Trainer {
     }
 
     fn load(&mut self, slot: usize, item: &Item, index: usize) -> Result<()> {
-        let len = item.planes.values.len();
-        let input = self.recorded.halves.planes;
-        match (&mut self.cache, self.tape.on_card(input)) {
-            (Some(cache), Some(there)) => {
-                cache.load(index, &item.planes.values, there.part(slot * len..(slot + 1) * len))?;
-            }
-            _ => self.tape.load(input, slot * len, &item.planes.values)?,
-        }
+        let planes = &item.planes.values;
+        self.tape.load(self.recorded.halves.planes, slot * planes.len(), planes)?;
+        let (points, distances) = self.drawn(item, index);
         let Some(sdf) = &self.recorded.sdf else { return Ok(()) };
+        self.tape.load(sdf.points, slot * points.len(), &points)?;
+        self.tape.load(sdf.distances, slot * distances.len(), &distances)
+    }
+
+    /// Points `[n, 3]` of this step and their distances `[n]`; none without the SDF loss.
+    fn drawn(&self, item: &Item, index: usize) -> (Vec<f32>, Vec<f32>) {
+        if self.recorded.sdf.is_none() {
+            return (Vec::new(), Vec::new());
+        }
         let count = self.settings.training.sdf_points;
         let mut rng = Rng::new(self.settings.seed, STREAM_POINTS ^ ((index as u64) << 32));
         rng.seek(self.step * count as u64);
         let pairs = item.points.points.len() / 2;
         // Even entries of the pool are near the surface, odd ones anywhere.
         let picks: Vec<usize> = (0..count).map(|i| 2 * rng.below(pairs) + i % 2).collect();
-        let points: Vec<f32> = picks.iter().flat_map(|&pick| item.points.points[pick]).collect();
-        self.tape.load(sdf.points, slot * 3 * count, &points)?;
-        let distances: Vec<f32> = picks.iter().map(|&pick| item.points.distances[pick]).collect();
-        self.tape.load(sdf.distances, slot * count, &distances)
+        let points = picks.iter().flat_map(|&pick| item.points.points[pick]).collect();
+        (points, picks.iter().map(|&pick| item.points.distances[pick]).collect())
     }
+}
+
+fn diverged(step: u64, losses: &Losses) -> Error {
+    Error::new(
+        format!("step {step}"),
+        format!("the loss is {} and its gradient {}", losses.total, losses.gradient_norm),
+        "resume with a lower --learning-rate; the weights of the step before are kept",
+    )
 }
 
 impl Recorded {
@@ -223,16 +244,6 @@ pub(super) fn record(
     let sdf = graph.apply(FieldLoss { tau: TAU }, &[halves.decoded, points, distances])?;
     let loss = graph.apply(WeightedSum { weights: vec![1.0, training.sdf_weight] }, &[mse, sdf])?;
     Ok(Recorded { halves, weight, mse, sdf: Some(Sdf { points, distances, loss: sdf }), loss })
-}
-
-/// The cache takes what the step leaves.
-fn plane_cache(queue: &Arc<Queue>, settings: &Settings, meshes: usize, batch: usize) -> Result<PlaneCache> {
-    let budget = Budget::new(settings, Device::Cuda(queue.clone()).kind(), batch)?;
-    let free = queue.context().free()?;
-    budget.require(format!("{queue:?}"), settings, batch, free)?;
-    let storage = settings.training.plane_cache;
-    let room = budget.room(free).min(meshes);
-    PlaneCache::new(queue, storage, budget.mesh / storage.bytes(), room)
 }
 
 /// A permutation of `0..n` drawn for an epoch (Fisher-Yates).

@@ -1,0 +1,239 @@
+//! Steps on a card: inputs are sent ahead on the copy stream, all else of a step is recorded once and replayed, and
+//! its losses are read when later steps are queued already, so that the host never holds the card up.
+
+use super::{Losses, Recorded, Trainer, Wait, diverged};
+use crate::cuda::{Inbox, Mailbox, Queue, Read, Recording, Write};
+use crate::device::{Buffer, Device};
+use crate::error::{Error, Result};
+use crate::hexplane::cache::{Place, PlaneCache};
+use crate::nn::Adam;
+use crate::tape::{Scale, Value};
+use crate::train::budget::Budget;
+use crate::train::{Item, Settings};
+use bytemuck::Pod;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Steps that the card may be behind.
+const LAG: usize = 2;
+
+/// What steps on a card hold beside the network and its optimiser.
+pub(super) struct Card {
+    queue: Arc<Queue>,
+    cache: PlaneCache,
+    inbox: Inbox,
+    layout: InboxLayout,
+    mailbox: Mailbox,
+    /// (step, learning rate) of the letters under way.
+    queued: VecDeque<(u64, f64)>,
+    body: Body,
+}
+
+/// Forward, backward and update.
+enum Body {
+    /// The first time: what is loaded then cannot be recorded.
+    Fresh,
+    Once,
+    Recorded(Recording),
+    /// The driver has no graphs.
+    Plain,
+}
+
+/// What the inbox holds for a step, in bytes from its start.
+#[derive(Clone, Debug)]
+pub struct InboxLayout {
+    /// Of one mesh: its planes, points and distances.
+    lengths: [usize; 3],
+    batch: usize,
+}
+
+/// The factor on the learning rate, and what keeps the rest at multiples of 64 bytes.
+const HEAD: usize = 64;
+
+impl InboxLayout {
+    /// For steps of `batch` meshes with planes of `values` values each.
+    pub fn new(settings: &Settings, values: usize, batch: usize) -> Self {
+        let (storage, points) = (settings.training.plane_cache, settings.training.sdf_points);
+        let points = if settings.training.sdf_weight == 0.0 { 0 } else { points };
+        Self { lengths: [values * storage.bytes(), 12 * points, 4 * points], batch }
+    }
+
+    fn padded(&self, part: usize) -> usize {
+        self.lengths[part].next_multiple_of(64)
+    }
+
+    fn mesh(&self) -> usize {
+        (0..3).map(|part| self.padded(part)).sum()
+    }
+
+    /// Bytes of a step.
+    pub fn len(&self) -> usize {
+        HEAD + self.batch * self.mesh()
+    }
+
+    /// Part 0 (planes), 1 (points) or 2 (distances) of the mesh at `slot` of the batch.
+    fn part(&self, slot: usize, part: usize) -> Range<usize> {
+        let start = HEAD + slot * self.mesh() + (0..part).map(|part| self.padded(part)).sum::<usize>();
+        start..start + self.lengths[part]
+    }
+}
+
+impl Card {
+    /// The cache takes what the step leaves.
+    pub fn new(queue: &Arc<Queue>, settings: &Settings, meshes: usize, batch: usize) -> Result<Self> {
+        let budget = Budget::new(settings, Device::Cuda(queue.clone()).kind(), batch)?;
+        let free = queue.context().free()?;
+        budget.require(format!("{queue:?}"), settings, batch, free)?;
+        let storage = settings.training.plane_cache;
+        let values = budget.mesh / storage.bytes();
+        let layout = InboxLayout::new(settings, values, batch);
+        let room = budget.room(free).min(settings.training.cached_meshes.unwrap_or(usize::MAX));
+        Ok(Self {
+            queue: queue.clone(),
+            cache: PlaneCache::new(queue, storage, values, room.min(meshes))?,
+            inbox: Inbox::new(queue, layout.len())?,
+            layout,
+            // Loss, its two parts, and what the optimiser leaves.
+            mailbox: Mailbox::new(queue, 3 * size_of::<f32>() + Adam::LETTER)?,
+            queued: VecDeque::new(),
+            body: Body::Fresh,
+        })
+    }
+
+    /// Queues a step of the meshes `chosen` at `factor` times the learning rate.
+    pub fn step(
+        &mut self,
+        trainer: &mut Trainer,
+        items: &[Item],
+        chosen: &[usize],
+        factor: f64,
+    ) -> Result<()> {
+        self.feed(trainer, items, chosen, factor)?;
+        self.run(trainer)?;
+        let Recorded { loss, mse, sdf, .. } = &trainer.recorded;
+        let scalar = |value| -> Result<Read<u8>> { Ok(Read::from(on_card(trainer, value)?).cast()) };
+        // Without the SDF loss its place holds the squared error, and is not read.
+        let sdf = sdf.as_ref().map_or(*mse, |sdf| sdf.loss);
+        let state = trainer.adam.letter().ok_or_else(elsewhere)?;
+        self.mailbox.post(&[scalar(*loss)?, scalar(*mse)?, scalar(sdf)?, state])?;
+        self.queued.push_back((trainer.step + 1, factor * trainer.settings.optimiser.learning_rate));
+        Ok(())
+    }
+
+    /// Sends what the step needs while the card is busy with the one before, and queues its way into the arena.
+    fn feed(&mut self, trainer: &Trainer, items: &[Item], chosen: &[usize], factor: f64) -> Result<()> {
+        let (queue, storage) = (&self.queue, self.cache.storage());
+        let (rate_factor, _) = trainer.adam.on_card().ok_or_else(elsewhere)?;
+        let inbox = self.inbox.open()?;
+        let mut moves: Vec<(Read<f32>, Write<f32>)> = Vec::new();
+        let mut planes: Vec<(Read<u8>, Write<f32>)> = Vec::new();
+        send(queue, &[factor], inbox.part(0..size_of::<f64>()))?;
+        let target = on_card(trainer, trainer.recorded.halves.planes)?;
+        for (slot, &index) in chosen.iter().enumerate() {
+            let item = &items[index];
+            let len = item.planes.values.len();
+            let from = match self.cache.place(index) {
+                Place::Resident(place) => place,
+                Place::New(place) => {
+                    storage.send(queue, &item.planes.values, place)?;
+                    place.into()
+                }
+                Place::Elsewhere => {
+                    let place = inbox.part(self.layout.part(slot, 0));
+                    storage.send(queue, &item.planes.values, place)?;
+                    place.into()
+                }
+            };
+            planes.push((from, target.part(slot * len..(slot + 1) * len)));
+            let Some(sdf) = &trainer.recorded.sdf else { continue };
+            let (points, distances) = trainer.drawn(item, index);
+            for (part, values, input) in [(1, points, sdf.points), (2, distances, sdf.distances)] {
+                let place = inbox.part(self.layout.part(slot, part));
+                send(queue, &values, place)?;
+                let range = slot * values.len()..(slot + 1) * values.len();
+                moves.push((place.cast().into(), on_card(trainer, input)?.part(range)));
+            }
+        }
+        self.inbox.filled()?;
+        queue.copy(Read::from(inbox.part(0..size_of::<f64>()).cast()), rate_factor)?;
+        moves.into_iter().try_for_each(|(from, into)| queue.copy(from, into))?;
+        planes.into_iter().try_for_each(|(from, into)| storage.unpack(queue, from, into))?;
+        self.inbox.emptied()
+    }
+
+    /// Queues forward, backward and update: from the second step on in one call.
+    fn run(&mut self, trainer: &mut Trainer) -> Result<()> {
+        if let Body::Once = self.body {
+            self.body = self.queue.record(|| body(trainer))?.map_or(Body::Plain, Body::Recorded);
+        }
+        match &self.body {
+            Body::Recorded(recording) => self.queue.replay(recording),
+            Body::Fresh => {
+                self.body = Body::Once;
+                body(trainer)
+            }
+            Body::Once | Body::Plain => body(trainer),
+        }
+    }
+
+    /// The losses of queued steps, oldest first.
+    pub fn read(&mut self, trainer: &mut Trainer, wait: Wait) -> Result<Option<(u64, Losses)>> {
+        let left = if wait == Wait::All { 0 } else { LAG };
+        if self.mailbox.len() <= left {
+            return Ok(None);
+        }
+        let (Some(letter), Some((step, learning_rate))) = (self.mailbox.take()?, self.queued.pop_front())
+        else {
+            return Ok(None);
+        };
+        let (scalars, state) = letter.split_at(3 * size_of::<f32>());
+        let scalar = |i: usize| f64::from(f32::from_ne_bytes(std::array::from_fn(|k| scalars[4 * i + k])));
+        let outcome = trainer.adam.open(state);
+        let losses = Losses {
+            total: scalar(0),
+            reconstruction: scalar(1),
+            sdf: if trainer.recorded.sdf.is_some() { scalar(2) } else { 0.0 },
+            gradient_norm: outcome.norm,
+            learning_rate,
+        };
+        if outcome.halted {
+            // What was queued behind this step has changed nothing.
+            while self.mailbox.take()?.is_some() {}
+            self.queued.clear();
+            trainer.step = step - 1;
+            trainer.adam.restore(outcome.updates, Some(outcome.scale))?;
+            return Err(diverged(step, &losses));
+        }
+        Ok(Some((step, losses)))
+    }
+}
+
+/// Forward, backward and update of what lies in the arena.
+fn body(trainer: &mut Trainer) -> Result<()> {
+    let loss = on_card(trainer, trainer.recorded.loss)?;
+    let (_, scale) = trainer.adam.on_card().ok_or_else(elsewhere)?;
+    trainer.tape.forward(&trainer.model.parameters)?;
+    trainer.tape.backward(&trainer.model.parameters, &mut trainer.gradients, Scale::There(scale))?;
+    match (&trainer.model.parameters, &trainer.gradients) {
+        (Buffer::Cuda(_, parameters), Buffer::Cuda(_, gradients)) => {
+            trainer.adam.enqueue(parameters.write(), gradients.read(), loss.into())
+        }
+        _ => Err(elsewhere()),
+    }
+}
+
+fn on_card(trainer: &Trainer, value: Value) -> Result<Write<f32>> {
+    trainer.tape.on_card(value).ok_or_else(elsewhere)
+}
+
+/// Sends values ahead.
+fn send<T: Pod>(queue: &Queue, values: &[T], into: Write<u8>) -> Result<()> {
+    queue.upload_ahead(into, |range, piece| {
+        piece.copy_from_slice(&bytemuck::cast_slice::<T, u8>(values)[range]);
+    })
+}
+
+fn elsewhere() -> Error {
+    Error::new("a step", "its network is on another device", "this is a defect: please report it")
+}
