@@ -2,7 +2,7 @@
 //! and the page.
 
 use super::evaluate::{Decoder, Encoder, linear_planes, mesh_of_planes};
-use super::{Item, MetricsLog, Options, Settings, Trainer};
+use super::{Item, MetricsLog, Options, Settings};
 use crate::console;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -26,10 +26,10 @@ struct Result3 {
     metrics: [Metrics; 3],
 }
 
-/// Decodes every mesh, measures it and fills the run folder. The first mesh gets the files that
-/// docs/method.md names; each further one a folder under `meshes/`.
+/// Decodes every mesh with a network after so many steps, measures it and fills the run folder. The first mesh
+/// gets the files that docs/method.md names; each further one a folder under `meshes/`.
 pub fn write(
-    trainer: &mut Trainer,
+    (mut model, steps): (Autoencoder, u64),
     judged: &Judged,
     code: &LinearCode,
     settings: &Settings,
@@ -37,13 +37,11 @@ pub fn write(
     log: &MetricsLog,
 ) -> Result<()> {
     let out = &options.out;
-    // What the steps held on a card is free for the results.
-    trainer.end_steps();
-    let mut halves = Halves::new(&mut trainer.model)?;
+    let mut halves = Halves::new(&mut model)?;
     let on = (settings, &options.device);
     let mut per_mesh = Vec::new();
     for (index, item) in judged.trained.iter().enumerate() {
-        let result = reconstruct(&trainer.model, &mut halves, item, code, on)?;
+        let result = reconstruct(&model, &mut halves, item, code, on)?;
         per_mesh.push(row(item, &result));
         if index == 0 {
             write_files(out, item, &result)?;
@@ -53,11 +51,11 @@ pub fn write(
             write_files(&folder, item, &result)?;
         }
     }
-    let mut summary = summary(trainer, settings, options, log, per_mesh)?;
+    let mut summary = summary((&model, steps), settings, options, log, per_mesh)?;
     if !judged.held_out.is_empty() {
         let mut rows = Vec::new();
         for item in judged.held_out {
-            rows.push(row(item, &reconstruct(&trainer.model, &mut halves, item, code, on)?));
+            rows.push(row(item, &reconstruct(&model, &mut halves, item, code, on)?));
         }
         summary["held_out"] = json!({ "mean": means(&rows), "meshes": rows });
     }
@@ -140,13 +138,13 @@ fn write_files(folder: &Path, item: &Item, result: &Result3) -> Result<()> {
 }
 
 fn summary(
-    trainer: &Trainer,
+    (model, steps): (&Autoencoder, u64),
     settings: &Settings,
     options: &Options,
     log: &MetricsLog,
     per_mesh: Vec<Value>,
 ) -> Result<Value> {
-    let architecture = &trainer.model.architecture;
+    let architecture = &model.architecture;
     let floats = architecture.latent_floats();
     let seconds = log.rows.last().map_or(0.0, |row| row.seconds);
     let mut summary = json!({
@@ -156,15 +154,15 @@ fn summary(
         "preset": settings.preset,
         "seed": settings.seed,
         "planes": architecture.planes,
-        "parameters": trainer.model.parameter_count(),
+        "parameters": model.parameter_count(),
         "latent": {
             "shape": [6, architecture.latent_size(), architecture.latent_size(), architecture.latent_channels],
             "floats": floats,
             "bytes": 4 * floats,
         },
-        "steps": trainer.step,
+        "steps": steps,
         "seconds": seconds,
-        "seconds_per_step": seconds / trainer.step.max(1) as f64,
+        "seconds_per_step": seconds / steps.max(1) as f64,
         "peak_memory_bytes": peak_memory(),
         "mesh": per_mesh[0]["mesh"],
         "linear": per_mesh[0]["linear"],

@@ -67,7 +67,7 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
     steps(&mut trainer, &items, settings, options, &mut log)?;
     let (judged, held_out) = (&items[..meshes.len()], prepare_all(&prepare, &options.held_out, 0, out)?);
     results::write(
-        &mut trainer,
+        trainer.into_model(),
         &results::Judged { trained: judged, held_out: &held_out },
         &code,
         settings,

@@ -115,9 +115,9 @@ impl Trainer {
         budget.require(format!("{queue:?}"), settings, batch, queue.context().free()?)
     }
 
-    /// Frees what the steps keep on a card beside the network; there are no steps after this.
-    pub fn end_steps(&mut self) {
-        self.card = None;
+    /// The network and its steps; what a step takes besides is free for the results.
+    pub fn into_model(self) -> (Autoencoder, u64) {
+        (self.model, self.step)
     }
 
     pub fn plan(&self) -> &Plan {
