@@ -2,7 +2,7 @@
 
 use crate::cpu::arena::Arena;
 use crate::cuda::{self, Array, Context, DriverState, Precision, Queue};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
@@ -43,23 +43,46 @@ impl DeviceChoice {
     /// # Errors
     /// When the choice names a device that is not there or does not work.
     pub fn select(self, precision: Precision) -> Result<Device> {
+        self.select_with_reasons(precision).map(|(device, _)| device)
+    }
+
+    /// As [`DeviceChoice::select`], with what keeps `auto` from the cards that it passes over: nothing where the
+    /// machine has no driver or no card.
+    ///
+    /// # Errors
+    /// As [`DeviceChoice::select`].
+    pub fn select_with_reasons(self, precision: Precision) -> Result<(Device, Vec<Error>)> {
+        let named = |device: Device| (device, Vec::new());
         match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(index) => Device::cuda(index, precision),
+            Self::Cpu => Ok(named(Device::Cpu)),
+            Self::Cuda(index) => Device::cuda(index, precision).map(named),
             Self::Emulated => {
                 cuda::emulator::load()?;
-                Device::cuda(0, precision)
+                Device::cuda(0, precision).map(named)
             }
-            Self::Auto => {
-                let usable = |cards: &[cuda::Card]| cards.iter().position(|card| card.unfit().is_none());
-                match cuda::driver_state() {
-                    DriverState::Cards(cards) => usable(&cards)
-                        .map_or(Ok(Device::Cpu), |index| Device::cuda(index, precision).or(Ok(Device::Cpu))),
-                    DriverState::Absent | DriverState::Broken(_) => Ok(Device::Cpu),
-                }
-            }
+            Self::Auto => Ok(first_that_works(precision)),
         }
     }
+}
+
+/// The first card that works, else the CPU; and why not the cards before.
+fn first_that_works(precision: Precision) -> (Device, Vec<Error>) {
+    let cards = match cuda::driver_state() {
+        DriverState::Cards(cards) => cards.len(),
+        DriverState::Absent => 0,
+        state @ DriverState::Broken(_) => {
+            let remedy = "repair or update the NVIDIA driver, or say --device cpu";
+            return (Device::Cpu, vec![Error::new("--device auto", state, remedy)]);
+        }
+    };
+    let mut refusals = Vec::new();
+    for index in 0..cards {
+        match Device::cuda(index, precision) {
+            Ok(device) => return (device, refusals),
+            Err(why) => refusals.push(why),
+        }
+    }
+    (Device::Cpu, refusals)
 }
 
 impl Device {

@@ -1,6 +1,10 @@
 //! The CUDA path as a person meets it, on the software driver: a run like the CPU's, and one clear line where a driver
 //! or a card fails.
 
+use hexcuda::hexplane::files;
+use hexcuda::mesh::sample_head::head;
+use hexcuda::mesh::{io, metrics};
+use hexcuda::model::hexz::Latent;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -198,7 +202,7 @@ fn a_driver_without_cards_or_too_old_is_refused() {
         command.env(name, value);
         command
     };
-    refuses(with("CUDA_EMULATOR_DEVICES", "0"), &["--device cuda:0"]);
+    refuses(with("CUDA_EMULATOR_DEVICES", "0"), &["--device cuda:0", "finds no card"]);
     refuses(with("CUDA_EMULATOR_DRIVER_VERSION", "11040"), &["CUDA 11.4", "update the NVIDIA driver"]);
     let mut auto = place.with_driver(&emulator(), &["devices"]);
     auto.env("CUDA_EMULATOR_DEVICES", "0");
@@ -245,18 +249,133 @@ fn a_device_that_the_host_has_no_room_for_is_refused() {
     assert!(!place.at("none").exists());
 }
 
-/// A stub of the library, as the CUDA toolkit brings one, answers every call with an error and lacks some.
-#[test]
-fn a_stub_library_is_refused() {
-    let place = Place::new();
+/// A stub of the library, as the CUDA toolkit brings one: it answers every call with an error and lacks some.
+fn stub(place: &Place) -> PathBuf {
     fs::write(place.at("stub.c"), "int cuInit(unsigned flags) { (void)flags; return 34; }\n").unwrap();
     let library = place.at("stub.so");
     let mut compile = Command::new("cc");
     compile.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(place.at("stub.c"));
     assert!(compile.status().unwrap().success(), "no C compiler, which rustc links with too");
+    library
+}
+
+#[test]
+fn a_stub_library_is_refused() {
+    let place = Place::new();
+    let library = stub(&place);
     refuses(place.with_driver(&library, &train("cuda", "none")), &["--device cuda:0", "--device cpu"]);
     let text = String::from_utf8(succeeds(place.with_driver(&library, &["devices"])).stdout).unwrap();
     assert!(text.contains("used: cpu") && text.contains("does not start"), "{text}");
+}
+
+#[test]
+fn another_driver_on_the_way_is_not_taken_for_the_software_driver() {
+    let place = Place::new();
+    let library = stub(&place);
+    let check = ["check", "--op", "identity", "--device"];
+    for name in ["libcuda.so", "libcuda.so.12"] {
+        let emulated = [&check[..], &["emulated"]].concat();
+        let command = place.with_driver(&library, &emulated);
+        std::os::unix::fs::symlink(&library, place.at("driver").join(name)).unwrap();
+        let said = String::from_utf8(succeeds(command).stdout).unwrap();
+        assert!(said.contains("Emulated"), "{said}");
+        // It is what a program finds there otherwise.
+        refuses(place.with_driver(&library, &[&check[..], &["cuda"]].concat()), &["does not start"]);
+    }
+}
+
+#[test]
+fn a_card_that_auto_passes_over_is_named_in_one_line() {
+    let place = Place::new();
+    io::write(&place.at("head.ply"), &head(1, 400)).unwrap();
+    let draw = ["rasterize", "head.ply", "-o", "planes.npy", "--size", "16"];
+    let said = |command: Command| -> Vec<String> {
+        let text = String::from_utf8(succeeds(command).stderr).unwrap();
+        text.lines().filter(|line| !line.starts_with("cuda-emulator: ")).map(str::to_string).collect()
+    };
+    let mut old = place.with_driver(&emulator(), &draw);
+    old.env("CUDA_EMULATOR_DRIVER_VERSION", "11040");
+    let lines = said(old);
+    assert!(lines.len() == 1 && lines[0].starts_with("hexcuda: computing on cpu ("), "{lines:?}");
+    assert!(lines[0].contains("not used: --device cuda:0: ") && lines[0].contains("CUDA 11.4"), "{lines:?}");
+    let lines = said(place.with_driver(&stub(&place), &draw));
+    assert!(lines.len() == 1 && lines[0].contains("does not start"), "{lines:?}");
+    // Nothing is said where no card refuses.
+    let mut none = place.with_driver(&emulator(), &draw);
+    none.env("CUDA_EMULATOR_DEVICES", "0");
+    assert_eq!(said(none), Vec::<String>::new());
+    let mut chosen = draw.to_vec();
+    chosen.extend(["--device", "cpu"]);
+    assert_eq!(said(place.with_driver(&stub(&place), &chosen)), Vec::<String>::new());
+}
+
+/// ||a - b|| / ||b||.
+fn relative(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
+    (square(&mut a.iter().zip(b).map(|(a, b)| a - b)) / square(&mut b.iter().copied())).sqrt()
+}
+
+/// Sums in another order, some 1e-7 of a value a layer, through a network of some ten layers.
+#[test]
+fn encode_decode_and_compare_give_what_the_cpu_gives() {
+    const TOLERANCE: f64 = 1e-5;
+    let place = Place::new();
+    io::write(&place.at("head.ply"), &head(1, 600)).unwrap();
+    succeeds(place.command(&[&train("cpu", "run")[..], &["head.ply"]].concat()));
+    let on = |device: &str, arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command.args(["--device", device]).env("CUDA_EMULATOR_REPORT", place.at("report.json"));
+        let output = succeeds(command);
+        if device == "emulated" {
+            let report = fs::read(place.at("report.json")).unwrap();
+            let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+            assert_eq!(report["findings"].as_array().map(Vec::len), Some(0), "{}", report["findings"]);
+            assert!(
+                !report["kernels"].as_array().unwrap().is_empty(),
+                "{arguments:?}: nothing ran on the card"
+            );
+            fs::remove_file(place.at("report.json")).unwrap();
+        }
+        output.stdout
+    };
+    let [ours, cpu] = ["emulated", "cpu"].map(|device| {
+        let name = |ending: &str| format!("{device}.{ending}");
+        on(device, &["encode", "--run", "run", "head.ply", "-o", &name("hexz")]);
+        // The same latent for both, so that decoding is judged by itself.
+        let latent = if device == "emulated" { name("hexz") } else { "emulated.hexz".to_string() };
+        let decode = ["decode", "--run", "run", &latent, "-o", &name("ply"), "--planes", &name("npy")];
+        on(device, &decode);
+        let latent = Latent::read(&place.at(&name("hexz"))).unwrap();
+        let planes = files::read(&place.at(&name("npy"))).unwrap();
+        (latent, planes.values, io::read(&place.at(&name("ply"))).unwrap())
+    });
+    assert_eq!((&ours.0.shape, &ours.0.model, &ours.0.name), (&cpu.0.shape, &cpu.0.model, &cpu.0.name));
+    assert!(relative(&ours.0.values, &cpu.0.values) < TOLERANCE);
+    assert!(relative(&ours.1, &cpu.1) < TOLERANCE);
+    // The surface of one lies on that of the other.
+    let settings = metrics::Settings { samples: 2000, iou_grid: 16, ..metrics::Settings::default() };
+    let gap = metrics::compare(&cpu.2, &ours.2, &settings).unwrap();
+    assert!(gap.hausdorff_95.unwrap() < 1e-4, "{gap:?}");
+    let measured = |device: &str, mesh: &str| -> metrics::Metrics {
+        let text = on(device, &["compare", "head.ply", mesh, "--samples", "1000", "--json"]);
+        serde_json::from_slice(&text).unwrap()
+    };
+    let (a, b) = (measured("emulated", "cpu.ply"), measured("cpu", "cpu.ply"));
+    let numbers = |m: &metrics::Metrics| {
+        let scores = m.scores.iter().flat_map(|score| [score.f_score, score.precision, score.recall]);
+        let distances = [m.chamfer_l1, m.chamfer_l2, m.hausdorff_95, m.volume_iou];
+        let distances = distances.map(Option::unwrap);
+        scores.chain(distances).chain([m.near_surface_accuracy]).collect::<Vec<f64>>()
+    };
+    for (a, b) in numbers(&a).into_iter().zip(numbers(&b)) {
+        assert!((a - b).abs() <= 1e-5 * b.abs(), "{a} for {b}");
+    }
+    // Of triangles that are equally near either may be found, and their normals differ: on surfaces as far apart as
+    // these some hundredths of the samples have an edge or a corner for their nearest point.
+    let consistency = [&a, &b].map(|metrics| metrics.normal_consistency.unwrap());
+    assert!((consistency[0] - consistency[1]).abs() < 0.02, "{consistency:?}");
+    assert_eq!((a.health, a.reference_health, a.samples), (b.health, b.reference_health, b.samples));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = args.device.select(Precision::default())?;
+    let device = super::device(args.device, Precision::default(), false)?;
     let mesh = match &args.mesh {
         Some(path) => io::read(path)?,
         None => head(0, super::inputs::HEAD_TRIANGLES),

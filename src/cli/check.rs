@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = args.device.select(args.precision)?;
+    let device = super::device(args.device, args.precision, args.quiet)?;
     let mut failures = 0;
     if !args.quiet {
         console::result(format_args!(

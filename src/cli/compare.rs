@@ -1,9 +1,11 @@
 //! `hexcuda compare`: how well one mesh reproduces another.
 
 use crate::console;
+use crate::cuda::Precision;
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::mesh::io;
-use crate::mesh::metrics::{Metrics, Settings, compare};
+use crate::mesh::metrics::{Metrics, Settings, compare_on};
 use crate::mesh::normalise::{Up, normalise};
 use std::path::PathBuf;
 
@@ -20,17 +22,21 @@ pub struct Args {
     /// Of the random draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// What computes: auto, cpu, cuda, cuda:N or emulated
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
+    let device = super::device(args.device, Precision::default(), false)?;
     let (a, transform) =
         normalise(&io::read(&args.a)?, Up::default()).map_err(|error| error.within(args.a.display()))?;
     let b = io::read(&args.b)?.transformed(|p| transform.apply(p), |n| transform.turn(n));
     let settings = Settings { samples: args.samples as usize, seed: args.seed, ..Settings::default() };
-    let metrics = compare(&a, &b, &settings)?;
+    let metrics = compare_on(&device, &a, &b, &settings)?;
     if args.json {
         let text = serde_json::to_string_pretty(&metrics);
         console::result(format_args!(

@@ -2,7 +2,7 @@
 
 use crate::console;
 use crate::cuda::{DriverState, Precision, driver_state};
-use crate::device::{Device, DeviceChoice, Kind};
+use crate::device::{DeviceChoice, Kind};
 use crate::error::Result;
 use crate::train::budget::{Budget, REFERENCE, REFERENCE_BYTES, on_card};
 use crate::train::{Preset, Settings};
@@ -12,15 +12,11 @@ use crate::train::{Preset, Settings};
 pub struct Args {}
 
 pub fn run(_args: Args) -> Result<()> {
-    let used = DeviceChoice::Auto.select(Precision::default())?;
+    let (used, refusals) = DeviceChoice::Auto.select_with_reasons(Precision::default())?;
     console::result(format_args!("used: {used}"))?;
     console::result(format_args!("cuda: {}", driver_state()))?;
-    if let (Device::Cpu, DriverState::Cards(cards)) = (&used, driver_state()) {
-        for index in 0..cards.len() {
-            if let Err(why) = DeviceChoice::Cuda(index).select(Precision::default()) {
-                console::result(format_args!("not used: {why}"))?;
-            }
-        }
+    if let DriverState::Cards(_) = driver_state() {
+        refusals.iter().try_for_each(|why| console::result(format_args!("not used: {why}")))?;
     }
     let card = match driver_state() {
         DriverState::Cards(cards) => cards.into_iter().find(|card| card.unfit().is_none()),

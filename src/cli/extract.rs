@@ -37,7 +37,7 @@ pub fn run(args: Args) -> Result<()> {
         ));
     }
     io::Format::from_path(&args.out)?;
-    let device = args.device.select(Precision::default())?;
+    let device = super::device(args.device, Precision::default(), false)?;
     let planes = files::read(&args.planes)?;
     let mesh = surface_on(&device, &planes, &Settings::default(), args.grid as usize, args.iso)?;
     if mesh.triangles.is_empty() {

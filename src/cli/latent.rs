@@ -2,7 +2,8 @@
 
 use super::inputs::stem;
 use crate::console;
-use crate::device::Device;
+use crate::cuda::Precision;
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::hexplane::files;
 use crate::mesh::io;
@@ -10,6 +11,10 @@ use crate::mesh::normalise::denormalise;
 use crate::model::hexz::{Latent, model_hash};
 use crate::train::{Decoder, Encoder, Prepare, load_model, mesh_of_planes};
 use std::path::PathBuf;
+
+/// A latent that one device encodes is decoded on another, which the roundings of a tensor core would make visible;
+/// one mesh takes too little time for their speed to matter.
+const EXACT: Precision = Precision::Fp32;
 
 /// Encode a mesh to a latent file
 #[derive(Debug, clap::Args)]
@@ -22,6 +27,12 @@ pub struct EncodeArgs {
     /// A .hexz file
     #[arg(short, long)]
     out: PathBuf,
+    /// What computes: auto, cpu, cuda, cuda:N or emulated
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly
+    #[arg(long, value_enum, default_value_t = EXACT)]
+    precision: Precision,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -41,13 +52,21 @@ pub struct DecodeArgs {
     /// Keep the decoded planes too
     #[arg(long, value_name = "FILE")]
     planes: Option<PathBuf>,
+    /// What computes: auto, cpu, cuda, cuda:N or emulated
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly
+    #[arg(long, value_enum, default_value_t = EXACT)]
+    precision: Precision,
 }
 
 pub fn encode(args: EncodeArgs) -> Result<()> {
-    let (mut model, settings) = load_model(&args.run)?;
+    let device = super::device(args.device, args.precision, args.quiet)?;
+    let (model, settings) = load_model(&args.run)?;
     let mesh = io::read(&args.mesh)?;
-    let prepare = Prepare { settings: &settings, device: &Device::Cpu };
+    let prepare = Prepare { settings: &settings, device: &device };
     let (_, transform, planes) = prepare.planes(&mesh).map_err(|error| error.within(args.mesh.display()))?;
+    let mut model = model.on(&device)?;
     let values = Encoder::new(&mut model)?.encode(&model, &planes)?;
     let a = &model.architecture;
     let latent = Latent {
@@ -70,7 +89,8 @@ pub fn encode(args: EncodeArgs) -> Result<()> {
 
 pub fn decode(args: DecodeArgs) -> Result<()> {
     io::Format::from_path(&args.out)?;
-    let (mut model, settings) = load_model(&args.run)?;
+    let device = super::device(args.device, args.precision, false)?;
+    let (model, settings) = load_model(&args.run)?;
     let latent = Latent::read(&args.latent)?;
     let expected = model_hash(&model)?;
     if latent.model != expected {
@@ -82,11 +102,12 @@ pub fn decode(args: DecodeArgs) -> Result<()> {
             format!("expected {} floats, found {}", model.latent_shape(1).len(), latent.values.len());
         return Err(Error::new(args.latent.display(), problem, "encode the mesh again"));
     }
+    let mut model = model.on(&device)?;
     let planes = Decoder::new(&mut model)?.decode(&model, &latent.values, latent.transform)?;
     if let Some(path) = &args.planes {
         files::write(path, &planes, files::Precision::F32)?;
     }
-    let mesh = mesh_of_planes(&Device::Cpu, &planes, &settings)?;
+    let mesh = mesh_of_planes(&device, &planes, &settings)?;
     if mesh.triangles.is_empty() {
         let problem = format!("its planes have no surface at {}", settings.extraction.iso);
         return Err(Error::new(args.latent.display(), problem, "train longer or look at --planes"));

@@ -12,6 +12,9 @@ mod rasterize;
 mod report;
 mod train;
 
+use crate::console;
+use crate::cuda::Precision;
+use crate::device::{Device, DeviceChoice};
 use crate::error::Result;
 use clap::{Parser, Subcommand};
 
@@ -54,4 +57,13 @@ pub fn run() -> Result<()> {
         Command::Check(args) => check::run(args),
         Command::Devices(args) => devices::run(args),
     }
+}
+
+/// The device that a command computes on. Where `auto` passes a card over, a line says why, unless `quiet`.
+fn device(choice: DeviceChoice, precision: Precision, quiet: bool) -> Result<Device> {
+    let (device, refusals) = choice.select_with_reasons(precision)?;
+    for why in refusals.iter().filter(|_| !quiet) {
+        console::note(format_args!("hexcuda: computing on {device}; not used: {why}"));
+    }
+    Ok(device)
 }

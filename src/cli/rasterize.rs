@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = args.device.select(Precision::default())?;
+    let device = super::device(args.device, Precision::default(), false)?;
     let (mesh, transform) =
         normalise(&io::read(&args.mesh)?, args.up).map_err(|error| error.within(args.mesh.display()))?;
     let size = args.size as usize;

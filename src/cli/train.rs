@@ -83,7 +83,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = args.device.select(args.precision)?;
+    let device = super::device(args.device, args.precision, args.quiet)?;
     let settings = settings(&args)?;
     if args.plan {
         return print_plan(&device, &settings);

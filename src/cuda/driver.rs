@@ -49,7 +49,11 @@ pub fn driver_state() -> DriverState {
     }
     match SYMBOLS.iter().find(|name| !has(&[name])) {
         Some(name) => DriverState::Broken(format!("its library has no {name}")),
-        None => cards().map_or_else(|error| DriverState::Broken(words(error)), DriverState::Cards),
+        None => match cards() {
+            Ok(cards) => DriverState::Cards(cards),
+            Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => DriverState::Cards(Vec::new()),
+            Err(error) => DriverState::Broken(words(error)),
+        },
     }
 }
 

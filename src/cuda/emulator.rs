@@ -2,8 +2,10 @@
 
 use crate::error::{Error, Result};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use tempfile::NamedTempFile;
 
 /// Where the library is, when it is not beside the program.
 pub const LIBRARY: &str = "HEXCUDA_EMULATOR";
@@ -25,8 +27,31 @@ fn place() -> Option<PathBuf> {
     folders.find_map(|folder: PathBuf| Some(folder.join(FILE)).filter(|path| path.is_file()))
 }
 
-/// Puts the software driver where the program looks for the card's: it bears the same soname, so that a library
-/// of that name counts as loaded from here on.
+/// A copy of the library that answers to the name that is asked for first.
+fn renamed(path: &Path) -> std::io::Result<NamedTempFile> {
+    let mut bytes = std::fs::read(path)?;
+    if let Some(at) = bytes.windows(SONAME.len()).position(|piece| piece == SONAME) {
+        bytes[at..at + SONAME.len()].copy_from_slice(FIRST_ASKED);
+    }
+    let mut copy = NamedTempFile::new()?;
+    copy.write_all(&bytes)?;
+    Ok(copy)
+}
+
+fn open(path: &Path) -> std::io::Result<Library> {
+    // SAFETY: the library's initialisers do nothing but set up its own state, and it is never unloaded; the loader has
+    // it in memory, also when its file is gone.
+    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.map_err(std::io::Error::other)
+}
+
+/// What the software driver is called, and what a program that links no driver asks the loader for first.
+const SONAME: &[u8] = b"\0libcuda.so.1\0";
+const FIRST_ASKED: &[u8] = b"\0libcuda.so\0\0\0";
+
+/// Puts the software driver where the program looks for the card's. The loader takes what is loaded already for a
+/// name that it bears, and only then searches folders. cudarc asks for `libcuda.so` first, which a machine with a card
+/// often has, and only at the end for `libcuda.so.1`: so it is a copy of the library with the first of these names that
+/// is loaded, and no other driver is found whatever the folders hold.
 pub fn load() -> Result<()> {
     static LOADED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     let failed = |why: String| {
@@ -35,8 +60,8 @@ pub fn load() -> Result<()> {
     };
     let loaded = LOADED.get_or_init(|| {
         let path = place().ok_or_else(|| format!("{FILE} is not beside the program"))?;
-        // SAFETY: the library's initialisers do nothing but set up its own state; it is never unloaded.
-        let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
+        // Where temporary files may not be executed, the library itself will do: the check below sees the rest.
+        let library = renamed(&path).and_then(|copy| open(copy.path())).or_else(|_| open(&path));
         library.map(std::mem::forget).map_err(|error| format!("{}: {error}", path.display()))
     });
     loaded.clone().map_err(failed)?;

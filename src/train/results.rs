@@ -104,7 +104,7 @@ fn reconstruct(
     let meshes = [&decoded, &linear, &planes].map(|planes| mesh_of_planes(device, planes, settings));
     let [mesh, linear, ceiling] = meshes;
     let (mesh, linear, ceiling) = (mesh?, linear?, ceiling?);
-    let reference = Reference::new(&item.mesh, &settings.metrics)?;
+    let reference = Reference::on(device, &item.mesh, &settings.metrics)?;
     let metrics = [reference.compare(&mesh)?, reference.compare(&linear)?, reference.compare(&ceiling)?];
     Ok(Result3 { decoded, mesh, linear, ceiling, metrics })
 }

@@ -23,6 +23,7 @@ mod winding;
 use rayon::prelude::*;
 
 use self::bvh::{Bvh, Nearest};
+use self::cuda::CardMesh;
 use self::winding::Dipoles;
 use super::Mesh;
 use super::topology::Topology;
@@ -34,6 +35,8 @@ pub(crate) use self::winding::Crossing;
 
 /// Points of a task; they follow each other along a Morton curve.
 const TASK: usize = 1024;
+/// Points that a card has at a time: their queries take 40 bytes each.
+const CARD_TASK: usize = 1 << 22;
 /// Balls free of surface that a task remembers.
 const BALLS: usize = 4;
 /// Points farther out than this many extents of the mesh are drawn in to it to find their triangle.
@@ -133,14 +136,28 @@ impl MeshDistance {
     /// Those of the device.
     pub fn signed_distances_on(&self, device: &Device, points: &[[f32; 3]]) -> Result<Vec<f32>> {
         let Device::Cuda(queue) = device else { return Ok(self.signed_distances(points)) };
-        let order = self.order(points);
-        let ordered: Vec<[f32; 3]> = order.iter().map(|&index| points[index as usize]).collect();
-        let found = cuda::signed_distances(queue, self, &ordered)?;
-        let mut distances = vec![0.0; points.len()];
-        for (index, distance) in order.into_iter().zip(found) {
-            distances[index as usize] = distance;
-        }
-        Ok(distances)
+        let card = CardMesh::new(queue, self)?;
+        self.in_order_on_card(points, |points| card.signed_distances(points))
+    }
+
+    /// [`MeshDistance::closest_of`] on a device, as [`MeshDistance::signed_distances_on`].
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn closest_of_on(&self, device: &Device, points: &[[f32; 3]]) -> Result<Vec<Closest>> {
+        let Device::Cuda(queue) = device else { return Ok(self.closest_of(points)) };
+        let card = CardMesh::new(queue, self)?;
+        self.in_order_on_card(points, |points| card.closest_of(points))
+    }
+
+    /// [`MeshDistance::inside`] on a device, with the same answers.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn inside_on(&self, device: &Device, points: &[[f32; 3]]) -> Result<Vec<bool>> {
+        let Device::Cuda(queue) = device else { return Ok(self.inside(points)) };
+        let card = CardMesh::new(queue, self)?;
+        self.in_order_on_card(points, |points| card.inside(points))
     }
 
     /// Which of the points are inside. On the surface itself either answer can come.
@@ -203,6 +220,25 @@ impl MeshDistance {
             out[index as usize] = value;
         }
         out
+    }
+}
+
+impl MeshDistance {
+    /// As `in_order`, a stretch after the other, so that any number of points fits the card.
+    fn in_order_on_card<T: Copy + Default>(
+        &self,
+        points: &[[f32; 3]],
+        task: impl Fn(&[[f32; 3]]) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        let order = self.order(points);
+        let mut out = vec![T::default(); points.len()];
+        for stretch in order.chunks(CARD_TASK) {
+            let points: Vec<[f32; 3]> = stretch.iter().map(|&index| points[index as usize]).collect();
+            for (&index, value) in stretch.iter().zip(task(&points)?) {
+                out[index as usize] = value;
+            }
+        }
+        Ok(out)
     }
 }
 

@@ -25,6 +25,7 @@ use self::sampling::Samples;
 use super::Mesh;
 use super::distance::{Closest, MeshDistance};
 use super::topology::{Health, Topology};
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// Standard deviation of the offset of the near-surface points, in units of the frame.
@@ -110,11 +111,27 @@ impl Metrics {
 /// # Errors
 /// As [`Reference::new`] and [`Reference::compare`].
 pub fn compare(reference: &Mesh, candidate: &Mesh, settings: &Settings) -> Result<Metrics> {
-    Reference::new(reference, settings)?.compare(candidate)
+    compare_on(&Device::Cpu, reference, candidate, settings)
+}
+
+/// [`compare`] with distances and sides of points from a device. A card may take another of several triangles that are
+/// equally near: that moves distances by some 1e-6 of them, and the normal consistency by what the normals of such
+/// triangles differ.
+///
+/// # Errors
+/// As [`compare`], and those of the device.
+pub fn compare_on(
+    device: &Device,
+    reference: &Mesh,
+    candidate: &Mesh,
+    settings: &Settings,
+) -> Result<Metrics> {
+    Reference::on(device, reference, settings)?.compare(candidate)
 }
 
 /// A reference with what every comparison needs of it.
 pub struct Reference {
+    device: Device,
     settings: Settings,
     health: Health,
     distance: MeshDistance,
@@ -129,6 +146,14 @@ impl Reference {
     /// Settings out of range; a mesh without triangles, with an index out of range or with a vertex
     /// that is not finite.
     pub fn new(mesh: &Mesh, settings: &Settings) -> Result<Self> {
+        Self::on(&Device::Cpu, mesh, settings)
+    }
+
+    /// As [`Reference::new`], with distances and sides of points from a device, as [`compare_on`].
+    ///
+    /// # Errors
+    /// As [`Reference::new`], and those of the device.
+    pub fn on(device: &Device, mesh: &Mesh, settings: &Settings) -> Result<Self> {
         settings.validate()?;
         let topology = Topology::new(mesh)?;
         let distance = MeshDistance::with_topology(mesh, &topology)?;
@@ -137,8 +162,9 @@ impl Reference {
         Ok(Self {
             settings: settings.clone(),
             health: topology.health(),
-            near_inside: distance.inside(&near),
-            inside: volume::inside(&distance, settings.iou_grid),
+            near_inside: distance.inside_on(device, &near)?,
+            inside: volume::inside(device, &distance, settings.iou_grid)?,
+            device: device.clone(),
             distance,
             samples,
             near,
@@ -160,23 +186,25 @@ impl Reference {
         }
         let distance = MeshDistance::with_topology(candidate, &topology)?;
         let samples = Samples::new(candidate, self.settings.samples, self.settings.seed, "candidate samples");
-        let to_candidate = distance.closest_of(&self.samples.points);
-        let to_reference = self.distance.closest_of(&samples.points);
+        let device = &self.device;
+        let to_candidate = distance.closest_of_on(device, &self.samples.points)?;
+        let to_reference = self.distance.closest_of_on(device, &samples.points)?;
         let mean_of_both = |value: &dyn Fn(&Closest) -> f64| {
             Some(0.5 * (mean(to_candidate.iter().map(value)) + mean(to_reference.iter().map(value))))
         };
         let consistency = 0.5
             * (mean(aligned(&self.samples, &to_candidate, &distance))
                 + mean(aligned(&samples, &to_reference, &self.distance)));
-        let agree =
-            (distance.inside(&self.near).iter().zip(&self.near_inside)).filter(|(a, b)| a == b).count();
+        let near_inside = distance.inside_on(device, &self.near)?;
+        let agree = near_inside.iter().zip(&self.near_inside).filter(|(a, b)| a == b).count();
+        let inside = volume::inside(device, &distance, self.settings.iou_grid)?;
         Ok(Metrics {
             chamfer_l1: mean_of_both(&|closest| f64::from(closest.distance)),
             chamfer_l2: mean_of_both(&|closest| f64::from(closest.distance).powi(2)),
             scores: scores(&self.settings.thresholds, &to_candidate, &to_reference),
             normal_consistency: Some(consistency),
             hausdorff_95: Some(percentile_95(&to_candidate).max(percentile_95(&to_reference))),
-            volume_iou: volume::iou(&self.inside, &volume::inside(&distance, self.settings.iou_grid)),
+            volume_iou: volume::iou(&self.inside, &inside),
             near_surface_accuracy: agree as f64 / self.near.len() as f64,
             ..self.of_nothing(topology.health())
         })

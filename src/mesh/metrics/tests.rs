@@ -77,7 +77,8 @@ fn open_and_closed_insides_agree() {
     // The winding number stays nearly whole but near the one missing triangle.
     let mut open = closed.clone();
     open.triangles.pop();
-    let insides = [closed, open].map(|mesh| volume::inside(&MeshDistance::new(&mesh).unwrap(), 32));
+    let insides = [closed, open]
+        .map(|mesh| volume::inside(&Device::Cpu, &MeshDistance::new(&mesh).unwrap(), 32).unwrap());
     assert!(volume::iou(&insides[0], &insides[1]).unwrap() > 0.999);
     let expected = 4.0 / 3.0 * std::f64::consts::PI * 0.7f64.powi(3) / 8.0 * 32f64.powi(3);
     let count = insides[0].iter().filter(|inside| **inside).count() as f64;

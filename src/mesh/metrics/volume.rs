@@ -2,15 +2,21 @@
 
 use rayon::prelude::*;
 
+use crate::device::Device;
+use crate::error::Result;
 use crate::mesh::distance::{Crossing, MeshDistance};
 
-/// Whether the cell centres of an `n`^3 grid over [-1, 1]^3 are inside; z fastest, then x, then y.
-pub fn inside(mesh: &MeshDistance, n: usize) -> Vec<bool> {
+/// Whether the cell centres of an `n`^3 grid over [-1, 1]^3 are inside; z fastest, then x, then y. A closed mesh is
+/// swept on the host, exactly and at less than a query a cell; those of an open one come from `device`.
+///
+/// # Errors
+/// Those of the device.
+pub fn inside(device: &Device, mesh: &MeshDistance, n: usize) -> Result<Vec<bool>> {
     if !mesh.is_closed() {
         let at = |i: usize| centre(i, n) as f32;
         let points: Vec<[f32; 3]> =
             (0..n * n * n).into_par_iter().map(|i| [at(i / n % n), at(i / (n * n)), at(i % n)]).collect();
-        return mesh.inside(&points);
+        return mesh.inside_on(device, &points);
     }
     // By row of equal y, the triangles whose projection can reach it.
     let mut rows: Vec<Vec<u32>> = vec![Vec::new(); n];
@@ -45,7 +51,7 @@ pub fn inside(mesh: &MeshDistance, n: usize) -> Vec<bool> {
             }
         }
     });
-    out
+    Ok(out)
 }
 
 /// Intersection over union; `None` for two empty insides.
