@@ -1,7 +1,7 @@
 //! The CUDA path as a person meets it, on the software driver: a run like the CPU's, and one clear line where a driver
 //! or a card fails.
 
-use hexcuda::hexplane::files;
+use hexcuda::hexplane::{Planes, files};
 use hexcuda::mesh::sample_head::head;
 use hexcuda::mesh::{io, metrics};
 use hexcuda::model::hexz::Latent;
@@ -102,6 +102,33 @@ fn a_run_has_the_losses_of_the_cpu_and_no_finding() {
     assert!(!report["kernels"].as_array().unwrap().is_empty(), "{report}");
     let summary = fs::read_to_string(place.at("emulated/summary.json")).unwrap();
     assert!(summary.contains("Emulated"), "{summary}");
+    let [ours, cpu] =
+        ["emulated", "cpu"].map(|run| files::read(&place.at(run).join("decoded.safetensors")).unwrap());
+    assert!(relative(&ours.values, &cpu.values) < TOLERANCE);
+    insta::assert_snapshot!(depths(&ours));
+}
+
+/// Every fourth pixel of the six views side by side, as the number of borders that its depth exceeds. The software
+/// driver computes each sum, product, quotient and root as IEEE 754 says, but powers of two (of SiLU) and the draws of
+/// the first weights come from the mathematical library of the machine, which may round them otherwise: some 1e-7 of a
+/// value, which the steps amplify to less than 1e-3 as between the CPU and a card. So the borders lie where no depth
+/// is near, and a depth that comes near shows before a digit can differ.
+fn depths(planes: &Planes) -> String {
+    const BORDERS: [f32; 7] = [0.13, 0.211, 0.276, 0.331, 0.42, 0.524, 0.76];
+    const CLEARANCE: f32 = 1.5e-3;
+    let size = planes.size;
+    let digit = |view: usize, row: usize, column: usize| {
+        let depth = planes.view(view)[4 * (row * size + column)];
+        let near = BORDERS.iter().find(|border| (depth - *border).abs() < CLEARANCE);
+        assert!(near.is_none(), "view {view}, row {row}, column {column}: {depth} is near {near:?}");
+        char::from(b'0' + BORDERS.iter().filter(|&&border| depth > border).count() as u8)
+    };
+    let places = || (2..size).step_by(4);
+    let line = |row: usize| {
+        let views = (0..6).map(|view| places().map(|column| digit(view, row, column)).collect::<String>());
+        views.collect::<Vec<_>>().join(" ")
+    };
+    places().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
