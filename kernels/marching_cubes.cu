@@ -6,19 +6,27 @@
 // y edges, z edges), so that cells find their vertices without a table. The few cells whose signs leave the surface
 // open are listed and polygonised by themselves: their triangles come last, and so do their inner vertices.
 //
-// Host. nx, ny, nz >= 2 samples, nx ny nz < 2^31, all rows of signs together < 2^32 bits. A row has W = nx / 32 + 1
-// words, there are L = W (ny + 1) (nz + 1) of them. C(k) = ceil(k / 256). Buffers:
-//   values f32 [nz, ny, nx]   signs u32 [L]   counts u32 [3, L]   bases u64 [3, C(L) + 1]   invalid u64 [1]
+// A grid is taken in slabs of planes of constant z. The buffers of a slab hold P planes of signs: those that it owns,
+// and before them, in every slab but the first, the last two planes of the slab before (`first` is 2 then, else 0). A
+// vertex or cell belongs to the plane of its high end. Vertices are numbered from the plane before the owned ones on,
+// so that cells find those of that plane too; `base` makes numbers of the slab numbers of the mesh.
+//
+// Host. nx, ny >= 2 samples; z0 is the plane of the grid that the slab's first plane of signs belongs to, and nz the
+// samples along z from there on. The grid's last plane of signs lies beyond its samples. A row has W = nx / 32 + 1
+// words, a slab L = W (ny + 1) P of them, 32 L < 2^32, and less than 2^31 values. C(k) = ceil(k / 256). Buffers:
+//   values f32 [planes, ny, nx], from the plane before the owned ones on    signs u32 [L]    counts u32 [3, L]
+//   bases u64 [3, C(L) + 1]    invalid u64 [1]
 //   placement f64 [3, 3]: origin, spacing and margins of the axes, as `Placement::new` computes them
-// 1. fill invalid with 0xFF bytes; marching_cubes_signs, marching_cubes_count; marching_cubes_scan (K = 3, length L),
-//    marching_cubes_scan_bases
+// 1. copy the two planes of signs of the slab before; fill invalid with 0xFF bytes; marching_cubes_signs,
+//    marching_cubes_count; marching_cubes_scan (K = 3, length L), marching_cubes_scan_bases
 // 2. read invalid (the first sample that is not a number, or all ones) and the last base of each row: E vertices on
-//    edges, T triangles of plain cells, O open cells. Allocate open_cells u32 [O], patches u32 [O, 30],
-//    centres f32 [O, 9, 3], open_counts u32 [2, O], open_bases u64 [2, C(O) + 1]
+//    edges, `skip` of them in the plane before, T triangles of plain cells, O open cells. Allocate open_cells u32 [O],
+//    patches u32 [O, 30], centres f32 [O, 9, 3], open_counts u32 [2, O], open_bases u64 [2, C(O) + 1]
 // 3. where O > 0: marching_cubes_list, marching_cubes_open; marching_cubes_scan (K = 2, length O),
 //    marching_cubes_scan_bases; read the last bases: P triangles and Q vertices of open cells
-// 4. refuse more than 2^31 vertices; allocate positions f32 [E + Q, 3], triangles u32 [T + P, 3];
-//    marching_cubes_vertices, marching_cubes_triangles, and where O > 0 marching_cubes_merge
+// 4. refuse more than 2^31 vertices; allocate positions f32 [E - skip, 3], triangles u32 [T, 3], inner f32 [Q, 3],
+//    inner_triangles u32 [P, 3]; marching_cubes_vertices, marching_cubes_triangles, and where O > 0
+//    marching_cubes_merge
 
 #include "marching_cubes_cell.cuh"
 
@@ -29,11 +37,12 @@ constexpr double BEYOND = 3.4028234663852886e38;
 // Samples, and the words of their signs. Edges and cells are named by their sample at the high end: index 0 comes from
 // beyond the grid, index n leads beyond it.
 struct Grid {
-    int nx, ny, nz;
+    int nx, ny, nz, first, planes;
     const unsigned* signs;
 
     __device__ int words() const { return nx / 32 + 1; }
-    __device__ int word_count() const { return words() * (ny + 1) * (nz + 1); }
+    __device__ int word_count() const { return words() * (ny + 1) * planes; }
+    __device__ int plane_of(int word) const { return word / words() / (ny + 1); }
     __device__ int word_of(int x, int y, int z) const { return (z * (ny + 1) + y) * words() + x / 32; }
 
     // The signs of samples x = 32 w .. of row (y, z), set inside; none beyond the grid.
@@ -103,11 +112,12 @@ struct Volume {
     const float* values;
     float level;
     const double* placement;
+    int z0;
 
     // The value of a sample above the level; beyond the grid, outside and so far that the surface stays at the border.
     __device__ double above(int x, int y, int z) const {
         if (x < 0 || y < 0 || z < 0 || x >= grid.nx || y >= grid.ny || z >= grid.nz) return BEYOND;
-        double value = double(values[(z * grid.ny + y) * grid.nx + x]);
+        double value = double(values[((z - max(grid.first - 1, 0)) * grid.ny + y) * grid.nx + x]);
         return sub(larger(smaller(value, BEYOND), -BEYOND), double(level));
     }
 
@@ -119,7 +129,7 @@ struct Volume {
 
     // The position of a point in the cell whose high corner is the sample (x, y, z).
     __device__ void write(float* positions, unsigned vertex, int x, int y, int z, Vector<double> point) const {
-        int cell[3] = {x, y, z};
+        int cell[3] = {x, y, z0 + z};
         for (int axis = 0; axis < 3; axis++) {
             double steps = add(sub(double(cell[axis]), 1.0), point[axis]);
             positions[3ll * vertex + axis] = float(add(placement[axis], mul(placement[3 + axis], steps)));
@@ -134,21 +144,23 @@ extern "C" __global__ void __launch_bounds__(256) marching_cubes_signs(
     const float* __restrict__ values,        // in: [nz, ny, nx]
     int nx,                                  // samples along x
     int ny,                                  // samples along y
-    int nz,                                  // samples along z
+    int nz,                                  // samples along z, from the slab's first plane on
+    int first,                               // first plane that the slab owns
+    int planes,                              // P, planes of signs
     float level,                             // inside is below it
-    unsigned* __restrict__ signs,            // out: [L], x in the low bits first
-    unsigned long long* __restrict__ invalid // inout: [1], least index of a sample that is not a number
+    unsigned* __restrict__ signs,            // out: [L], x in the low bits first; the owned planes
+    unsigned long long* __restrict__ invalid // inout: [1], least index, from the first plane on, of a sample that is NaN
 ) {
-    Grid grid = {nx, ny, nz, signs};
+    Grid grid = {nx, ny, nz, first, planes, signs};
     int word = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (word >= grid.word_count()) return;
-    int x = word % grid.words() * 32 + lane, y = word / grid.words() % (ny + 1), z = word / grid.words() / (ny + 1);
+    int x = word % grid.words() * 32 + lane, y = word / grid.words() % (ny + 1), z = grid.plane_of(word);
+    if (z < first) return;
     bool inside = false;
     if (x < nx && y < ny && z < nz) {
-        int index = (z * ny + y) * nx + x;
-        float value = values[index];
+        float value = values[((z - max(first - 1, 0)) * ny + y) * nx + x];
         inside = value < level;
-        if (value != value) atomicMin(invalid, (unsigned long long)index);
+        if (value != value) atomicMin(invalid, ((unsigned long long)z * ny + y) * nx + x);
     }
     unsigned bits = __ballot_sync(~0u, inside);
     if (lane == 0) signs[word] = bits;
@@ -161,17 +173,20 @@ extern "C" __global__ void __launch_bounds__(256) marching_cubes_count(
     const unsigned* __restrict__ signs, // in: [L]
     int nx,                             // samples along x
     int ny,                             // samples along y
-    int nz,                             // samples along z
+    int nz,                             // samples along z, from the slab's first plane on
+    int first,                          // first plane that the slab owns
+    int planes,                         // P, planes of signs
     unsigned* __restrict__ counts       // out: [3, L], vertices, triangles, open cells
 ) {
-    Grid grid = {nx, ny, nz, signs};
+    Grid grid = {nx, ny, nz, first, planes, signs};
     int word = blockIdx.x * blockDim.x + threadIdx.x, length = grid.word_count();
     if (word >= length) return;
     Cells cells(grid, word);
-    unsigned vertices = __popc(cells.high[3] ^ cells.low[3]) + __popc(cells.high[3] ^ cells.high[2])
-                      + __popc(cells.high[3] ^ cells.high[1]);
-    unsigned triangles = 0, open = 0;
-    for (unsigned active = cells.active(); active != 0; active &= active - 1) {
+    unsigned vertices = 0, triangles = 0, open = 0;
+    if (cells.z >= first - 1)
+        vertices = __popc(cells.high[3] ^ cells.low[3]) + __popc(cells.high[3] ^ cells.high[2])
+                 + __popc(cells.high[3] ^ cells.high[1]);
+    for (unsigned active = cells.z < first ? 0 : cells.active(); active != 0; active &= active - 1) {
         unsigned count = unsigned(CASES[cells.pattern(__ffs(active) - 1)] & 15);
         if (count == OPEN) open++;
         else triangles += count;
@@ -245,19 +260,24 @@ extern "C" __global__ void __launch_bounds__(128) marching_cubes_vertices(
     const unsigned* __restrict__ signs,           // in: [L]
     int nx,                                       // samples along x
     int ny,                                       // samples along y
-    int nz,                                       // samples along z
+    int nz,                                       // samples along z, from the slab's first plane on
+    int first,                                    // first plane that the slab owns
+    int planes,                                   // P, planes of signs
     float level,                                  // inside is below it
     const double* __restrict__ placement,         // in: [3, 3], origin, spacing, margins
+    int z0,                                       // plane of the grid that the slab's first one is
+    unsigned skip,                                // vertices of the plane before the owned ones
     const unsigned* __restrict__ counts,          // in: [L], vertices before a word in its chunk
     const unsigned long long* __restrict__ bases, // in: [C(L) + 1], vertices before a chunk
-    float* __restrict__ positions                 // out: [E + Q, 3], units of the placement; the first E
+    float* __restrict__ positions                 // out: [E - skip, 3], units of the placement
 ) {
-    Volume volume = {{nx, ny, nz, signs}, values, level, placement};
+    Volume volume = {{nx, ny, nz, first, planes, signs}, values, level, placement, z0};
     const Grid& grid = volume.grid;
     int word = blockIdx.x * blockDim.x + threadIdx.x;
     if (word >= grid.word_count()) return;
-    int w = word % grid.words(), y = word / grid.words() % (ny + 1), z = word / grid.words() / (ny + 1);
-    unsigned vertex = scanned(counts, bases, word);
+    int w = word % grid.words(), y = word / grid.words() % (ny + 1), z = grid.plane_of(word);
+    if (z < first) return;
+    unsigned vertex = scanned(counts, bases, word) - skip;
     for (int axis = 0; axis < 3; axis++) {
         for (unsigned crossed = grid.crossed(axis, w, y, z); crossed != 0; crossed &= crossed - 1, vertex++) {
             int x = 32 * w + __ffs(crossed) - 1;
@@ -275,18 +295,21 @@ extern "C" __global__ void __launch_bounds__(128) marching_cubes_triangles(
     const unsigned* __restrict__ signs,           // in: [L]
     int nx,                                       // samples along x
     int ny,                                       // samples along y
-    int nz,                                       // samples along z
+    int nz,                                       // samples along z, from the slab's first plane on
+    int first,                                    // first plane that the slab owns
+    int planes,                                   // P, planes of signs
     const unsigned* __restrict__ counts,          // in: [3, L], sums within the chunks
     const unsigned long long* __restrict__ bases, // in: [3, C(L) + 1], sums before the chunks
-    unsigned* __restrict__ triangles              // out: [T + P, 3], the first T
+    unsigned base,                                // what makes numbers of the slab numbers of the mesh
+    unsigned* __restrict__ triangles              // out: [T, 3]
 ) {
-    Grid grid = {nx, ny, nz, signs};
+    Grid grid = {nx, ny, nz, first, planes, signs};
     int word = blockIdx.x * blockDim.x + threadIdx.x, length = grid.word_count();
     if (word >= length) return;
     int stride = (length + CHUNK - 1) / CHUNK + 1;
     Cells cells(grid, word);
     unsigned active = cells.active();
-    if (active == 0) return;
+    if (active == 0 || cells.z < first) return;
     long long next = 3ll * scanned(counts + length, bases + stride, word);
     for (; active != 0; active &= active - 1) {
         int bit = __ffs(active) - 1;
@@ -296,7 +319,7 @@ extern "C" __global__ void __launch_bounds__(128) marching_cubes_triangles(
         for (unsigned corner = 0; corner < 3 * count; corner++) {
             entry >>= 4;
             triangles[next++] =
-                vertex_of(grid, counts, bases, unsigned(entry & 15), 32 * cells.w + bit, cells.y, cells.z);
+                base + vertex_of(grid, counts, bases, unsigned(entry & 15), 32 * cells.w + bit, cells.y, cells.z);
         }
     }
 }
@@ -308,17 +331,19 @@ extern "C" __global__ void __launch_bounds__(256) marching_cubes_list(
     const unsigned* __restrict__ signs,           // in: [L]
     int nx,                                       // samples along x
     int ny,                                       // samples along y
-    int nz,                                       // samples along z
+    int nz,                                       // samples along z, from the slab's first plane on
+    int first,                                    // first plane that the slab owns
+    int planes,                                   // P, planes of signs
     const unsigned* __restrict__ counts,          // in: [L], open cells before a word in its chunk
     const unsigned long long* __restrict__ bases, // in: [C(L) + 1], open cells before a chunk
     unsigned* __restrict__ open_cells             // out: [O], 32 times the word plus the bit
 ) {
-    Grid grid = {nx, ny, nz, signs};
+    Grid grid = {nx, ny, nz, first, planes, signs};
     int word = blockIdx.x * blockDim.x + threadIdx.x;
     if (word >= grid.word_count()) return;
     Cells cells(grid, word);
     unsigned active = cells.active();
-    if (active == 0) return;
+    if (active == 0 || cells.z < first) return;
     unsigned next = scanned(counts, bases, word);
     for (; active != 0; active &= active - 1) {
         int bit = __ffs(active) - 1;
@@ -344,9 +369,12 @@ extern "C" __global__ void __launch_bounds__(64) marching_cubes_open(
     const float* __restrict__ values,        // in: [nz, ny, nx]
     int nx,                                  // samples along x
     int ny,                                  // samples along y
-    int nz,                                  // samples along z
+    int nz,                                  // samples along z, from the slab's first plane on
+    int first,                               // first plane that the slab owns
+    int planes,                              // P, planes of signs
     float level,                             // inside is below it
     const double* __restrict__ placement,    // in: [3, 3], origin, spacing, margins
+    int z0,                                  // plane of the grid that the slab's first one is
     const unsigned* __restrict__ open_cells, // in: [O]
     int open_count,                          // O
     unsigned* __restrict__ patches,          // out: [O, 30], triangles of a cell, three vertices of 8 bits
@@ -355,7 +383,7 @@ extern "C" __global__ void __launch_bounds__(64) marching_cubes_open(
 ) {
     int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= open_count) return;
-    Volume volume = {{nx, ny, nz, nullptr}, values, level, placement};
+    Volume volume = {{nx, ny, nz, first, planes, nullptr}, values, level, placement, z0};
     OpenCell cell(volume.grid, open_cells[index]);
     double d[8];
     for (int corner = 0; corner < 8; corner++)
@@ -377,29 +405,32 @@ extern "C" __global__ void __launch_bounds__(64) marching_cubes_open(
     open_counts[(long long)open_count + index] = patch.point_count - EDGES;
 }
 
-// Triangles and inner vertices of the open cells into the mesh.
+// Triangles and inner vertices of the open cells, without the room between them.
 // bound: bytes; expect 20 % of it: short records of few cells
 // launch: grid (ceil(O / 128)), block (128), dynamic shared 0 bytes
 extern "C" __global__ void __launch_bounds__(128) marching_cubes_merge(
     const unsigned* __restrict__ signs,                // in: [L]
     int nx,                                            // samples along x
     int ny,                                            // samples along y
-    int nz,                                            // samples along z
-    const unsigned* __restrict__ counts,               // in: [3, L], sums within the chunks
-    const unsigned long long* __restrict__ bases,      // in: [3, C(L) + 1], sums before the chunks
+    int nz,                                            // samples along z, from the slab's first plane on
+    int first,                                         // first plane that the slab owns
+    int planes,                                        // P, planes of signs
+    const unsigned* __restrict__ counts,               // in: [L], vertices before a word in its chunk
+    const unsigned long long* __restrict__ bases,      // in: [C(L) + 1], vertices before a chunk
     const unsigned* __restrict__ open_cells,           // in: [O]
     int open_count,                                    // O
     const unsigned* __restrict__ patches,              // in: [O, 30]
     const float* __restrict__ centres,                 // in: [O, 9, 3]
     const unsigned* __restrict__ open_counts,          // in: [2, O], sums within the chunks
     const unsigned long long* __restrict__ open_bases, // in: [2, C(O) + 1], sums before the chunks
-    float* __restrict__ positions,                     // inout: [E + Q, 3], the last Q are written
-    unsigned* __restrict__ triangles                   // inout: [T + P, 3], the last P are written
+    unsigned base,                                     // what makes numbers of the slab numbers of the mesh
+    unsigned inner_base,                               // inner vertices of the slabs before
+    float* __restrict__ inner,                         // out: [Q, 3]
+    unsigned* __restrict__ inner_triangles             // out: [P, 3]; 2^31 + k is inner vertex k of the mesh
 ) {
     int index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= open_count) return;
-    Grid grid = {nx, ny, nz, signs};
-    int length = grid.word_count(), chunks = (length + CHUNK - 1) / CHUNK;
+    Grid grid = {nx, ny, nz, first, planes, signs};
     int open_chunks = (open_count + CHUNK - 1) / CHUNK;
     // The next cell's sums end this one's.
     auto ends = [&](int row, int cell) {
@@ -410,16 +441,15 @@ extern "C" __global__ void __launch_bounds__(128) marching_cubes_merge(
     OpenCell cell(grid, open_cells[index]);
     unsigned first_triangle = ends(0, index), past_triangle = ends(0, index + 1);
     unsigned first_centre = ends(1, index), past_centre = ends(1, index + 1);
-    unsigned edge_vertices = unsigned(bases[chunks]), plain = unsigned(bases[2 * chunks + 1]);
     for (unsigned t = first_triangle; t < past_triangle; t++) {
         unsigned corners = patches[(long long)MAX_TRIANGLES * index + (t - first_triangle)];
         for (int k = 0; k < 3; k++, corners >>= 8) {
             unsigned vertex = corners & 255u;
-            triangles[3 * ((long long)plain + t) + k] =
-                vertex < EDGES ? vertex_of(grid, counts, bases, vertex, cell.x, cell.y, cell.z)
-                               : edge_vertices + first_centre + vertex - EDGES;
+            inner_triangles[3ll * t + k] =
+                vertex < EDGES ? base + vertex_of(grid, counts, bases, vertex, cell.x, cell.y, cell.z)
+                               : (1u << 31) + inner_base + first_centre + vertex - EDGES;
         }
     }
     for (unsigned i = 3 * first_centre; i < 3 * past_centre; i++)
-        positions[3ll * edge_vertices + i] = centres[3ll * MAX_CENTRES * index + (i - 3 * first_centre)];
+        inner[i] = centres[3ll * MAX_CENTRES * index + (i - 3 * first_centre)];
 }

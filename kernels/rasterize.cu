@@ -4,14 +4,14 @@
 // a triangle of a small bounding box; larger ones go into a queue of tiles that warps share evenly, so that even one
 // triangle that fills a plane keeps the whole card busy. Three screens are drawn, each for two opposite views.
 //
-// Host. V vertices within +-4 (`check` of the module), T <= 2^23 triangles with corners < V, planes of N <= 4096
-// pixels, so that those of a view are counted in int. Buffers beside the mesh:
-//   snapped i32 [V, 3]    faces  f32 [T, 3]    keys  u64 [3, 2, N, N] (near, far)    counts u32 [2]
+// Host. V vertices within +-4 (`check` of the module), triangles with corners < V, planes of N <= 4096 pixels, so that
+// those of a view are counted in int. Triangles are drawn in batches of T <= 2^23. Buffers beside the mesh:
+//   snapped i32 [V, 3]    faces  f32 [all, 3]  keys  u64 [3, 2, N, N] (near, far)    counts u32 [2]
 //   tiles   u64 [3, T]    queued u32 [3, T]    queue u64 [3]
 //   planes  f32 [6, N, N, 4] at a multiple of 16 bytes, or [6, N, N] of binary ones
-// 1. fill keys with 0xFF bytes, counts and queue with 0
+// 1. fill keys with 0xFF bytes, counts with 0
 // 2. rasterize_snap, and for continuous planes rasterize_faces
-// 3. rasterize_small, then rasterize_large
+// 3. for each batch: fill queue with 0; rasterize_small, then rasterize_large
 // 4. rasterize_count, then rasterize_resolve           (continuous), or rasterize_resolve_binary
 // No step waits for the host.
 
@@ -86,6 +86,7 @@ extern "C" __global__ void __launch_bounds__(128) rasterize_small(
     const int* __restrict__ snapped,        // in: vertices [V, 3], subpixels
     const unsigned* __restrict__ triangles, // in: corners [T, 3]
     int triangle_count,                     // T
+    unsigned first,                         // number of the first triangle
     int size,                               // N, pixels along an edge
     unsigned long long* __restrict__ keys,  // inout: [3, 2, N, N], visibility keys
     unsigned long long* __restrict__ tiles, // out: [3, T], first tile of each queued triangle
@@ -119,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(128) rasterize_small(
         long long a = edges[0].value, b = edges[1].value, c = edges[2].value;
         for (int column = outline.column; column < outline.column_end; column++) {
             // The sign bit of the disjunction: all three are at least zero.
-            if ((a | b | c) >= 0) offer(keys, size, row, column, depth.at(row, column), triangle);
+            if ((a | b | c) >= 0) offer(keys, size, row, column, depth.at(row, column), first + triangle);
             a += edges[0].step, b += edges[1].step, c += edges[2].step;
         }
         for (int k = 0; k < 3; k++) edges[k].value += edges[k].row_step;
@@ -160,6 +161,7 @@ extern "C" __global__ void __launch_bounds__(128) rasterize_large(
     const int* __restrict__ snapped,              // in: vertices [V, 3], subpixels
     const unsigned* __restrict__ triangles,       // in: corners [T, 3]
     int triangle_count,                           // T
+    unsigned first,                               // number of the first triangle
     int size,                                     // N, pixels along an edge
     unsigned long long* __restrict__ keys,        // inout: [3, 2, N, N], visibility keys
     const unsigned long long* __restrict__ tiles, // in: [3, T], first tile of each queued triangle
@@ -189,9 +191,9 @@ extern "C" __global__ void __launch_bounds__(128) rasterize_large(
         Outline outline;
         outline_of(screen, snapped, triangles, triangle, outline);
         DepthPlane depth(screen, p);
-        long long first = tiles[entry];
-        long long last = min(first + tile_columns(outline) * tile_rows(outline), end);
-        for (; tile < last; tile++) draw_tile(outline, depth, keys, size, int(tile - first), triangle);
+        long long start = tiles[entry];
+        long long last = min(start + tile_columns(outline) * tile_rows(outline), end);
+        for (; tile < last; tile++) draw_tile(outline, depth, keys, size, int(tile - start), first + triangle);
     }
 }
 

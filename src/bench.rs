@@ -1,12 +1,15 @@
 //! Measurements of the parts of the program, for `hexcuda bench`.
 
+use crate::cuda::Queue;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::hexplane::Representation;
 use crate::hexplane::field::{self, CardField, Field, surface_on};
 use crate::hexplane::rasterize::{Normals, rasterize_on};
 use crate::mesh::distance::MeshDistance;
-use crate::mesh::marching_cubes::{DenseVolume, Volume, marching_cubes, marching_cubes_on_card};
+use crate::mesh::marching_cubes::{
+    CardVolume, DenseCardVolume, DenseVolume, Volume, marching_cubes, marching_cubes_on_card,
+};
 use crate::mesh::{Mesh, Similarity};
 use crate::nn::Adam;
 use crate::rng::Rng;
@@ -84,7 +87,7 @@ pub fn geometry(
             measure(name, runs, || marching_cubes(&dense, 0.0).map(drop))?
         }
         Device::Cuda(queue) => {
-            let dense = CardField::new(queue, &planes, &settings)?.on_grid(256)?;
+            let dense = dense_on_card(queue, &CardField::new(queue, &planes, &settings)?, 256)?;
             measure(name, runs, || marching_cubes_on_card(queue, &dense, 0.0).map(drop))?
         }
     });
@@ -111,6 +114,14 @@ fn dense(field: &Field, grid: usize) -> Result<DenseVolume> {
         volume.row(row % ny, row / ny, 0, out);
     }
     DenseVolume::new(volume.dims(), volume.origin(), volume.spacing(), values)
+}
+
+/// The same on a card.
+fn dense_on_card(queue: &Queue, field: &CardField, grid: usize) -> Result<DenseCardVolume> {
+    let volume = field.on_grid(grid)?;
+    let values = queue.array(grid.pow(3), "the dense volume")?;
+    volume.sample(queue, 0..grid, values.write())?;
+    Ok(DenseCardVolume { dims: volume.dims(), origin: volume.origin(), spacing: volume.spacing(), values })
 }
 
 /// Each op of one training step, forward and backward, and the optimiser.

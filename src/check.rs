@@ -5,7 +5,7 @@
 mod geometry;
 mod training;
 
-pub use geometry::check_geometry;
+pub use geometry::{GEOMETRY, check_geometry};
 pub use training::check_training;
 
 use crate::cpu::arena::{Arena, padded};

@@ -4,11 +4,12 @@ use hexcuda::check::check_geometry;
 use hexcuda::cuda::Precision;
 use hexcuda::device::{Device, DeviceChoice};
 use hexcuda::hexplane::field::{self, CardField, Field, surface_on};
-use hexcuda::hexplane::rasterize::{Normals, rasterize, rasterize_on};
-use hexcuda::hexplane::{Planes, Representation};
+use hexcuda::hexplane::rasterize::{Normals, rasterize, rasterize_in_batches, rasterize_on};
+use hexcuda::hexplane::{Planes, Representation, files};
 use hexcuda::mesh::distance::MeshDistance;
 use hexcuda::mesh::marching_cubes::{
-    CardVolume, DenseVolume, Volume, marching_cubes, marching_cubes_on_card,
+    CardVolume, DenseCardVolume, DenseVolume, Volume, marching_cubes, marching_cubes_in_slabs,
+    marching_cubes_on_card,
 };
 use hexcuda::mesh::sample_head::head;
 use hexcuda::mesh::{Mesh, Similarity, io};
@@ -118,6 +119,11 @@ fn planes_of_a_soup_are_those_of_the_cpu() {
     mesh.positions.extend([[0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [0.5, -0.2, 0.3]]);
     mesh.triangles.push([first, first + 1, first + 2]);
     draws_the_same(&device, "soup", &mesh, 64);
+    let Device::Cuda(queue) = &device else { panic!("the software driver is a card") };
+    let (kind, normals) = (Representation::Continuous, Normals::Interpolated);
+    let whole = rasterize(&mesh, &Similarity::default(), 64, kind, normals).unwrap();
+    let batches = rasterize_in_batches(queue, &mesh, 64, kind, normals, 100).unwrap();
+    same_bits("soup in batches", &batches.values, &whole.values);
     draws_the_same(&device, "one pixel", &mesh, 1);
 }
 
@@ -172,11 +178,15 @@ fn the_field_is_that_of_the_cpu() {
             volume.row(row % n, row / n, 0, out);
         }
         let grid = card.on_grid(n).unwrap();
-        let mut values = vec![0.0; n * n * n];
-        queue.download(grid.values.read(), &mut values).unwrap();
-        same_bits(&name, &values, &expected);
+        for planes in [0..n, 3..8] {
+            let there = queue.array(planes.len() * n * n, "planes of the grid").unwrap();
+            grid.sample(&queue, planes.clone(), there.write()).unwrap();
+            let mut values = vec![0.0; there.len()];
+            queue.download(there.read(), &mut values).unwrap();
+            same_bits(&name, &values, &expected[planes.start * n * n..planes.end * n * n]);
+        }
         assert_eq!(
-            (grid.dims, grid.origin, grid.spacing),
+            (grid.dims(), grid.origin(), grid.spacing()),
             (volume.dims(), volume.origin(), volume.spacing())
         );
     }
@@ -228,7 +238,7 @@ fn marching_cubes_makes_the_mesh_of_the_cpu() {
             0 => rng.range(-1.0, 1.5),
             steps => level + (rng.below(2 * steps + 1) as f32 - steps as f32),
         });
-        let card = CardVolume {
+        let card = DenseCardVolume {
             dims,
             origin: dense.origin(),
             spacing: dense.spacing(),
@@ -237,6 +247,10 @@ fn marching_cubes_makes_the_mesh_of_the_cpu() {
         let ours = marching_cubes_on_card(&queue, &card, level).unwrap();
         same_surface(&format!("{dims:?}"), &ours, &marching_cubes(&dense, level).unwrap());
         assert!(ours == marching_cubes_on_card(&queue, &card, level).unwrap(), "another run, another mesh");
+        for planes in [2, 3, 5] {
+            let in_slabs = marching_cubes_in_slabs(&queue, &card, level, planes).unwrap();
+            assert!(ours == in_slabs, "{dims:?}: another mesh in slabs of {planes} planes");
+        }
         let nothing = marching_cubes_on_card(&queue, &card, -9.0).unwrap();
         assert!(nothing.positions.is_empty() && nothing.triangles.is_empty());
     }
@@ -250,15 +264,16 @@ fn marching_cubes_refuses_what_the_cpu_refuses() {
         index += 1;
         if index > 33 { f32::NAN } else { -1.0 }
     });
-    let card = CardVolume {
+    let card = DenseCardVolume {
         dims: dense.dims(),
         origin: dense.origin(),
         spacing: dense.spacing(),
         values: queue.array_from(&values, "a volume").unwrap(),
     };
     for level in [0.0, f32::NAN] {
-        let ours = marching_cubes_on_card(&queue, &card, level).unwrap_err();
-        assert_eq!(ours.to_string(), marching_cubes(&dense, level).unwrap_err().to_string());
+        let cpu = marching_cubes(&dense, level).unwrap_err().to_string();
+        assert_eq!(marching_cubes_on_card(&queue, &card, level).unwrap_err().to_string(), cpu);
+        assert_eq!(marching_cubes_in_slabs(&queue, &card, level, 2).unwrap_err().to_string(), cpu);
     }
 }
 
@@ -308,11 +323,48 @@ fn distances_are_those_of_the_cpu() {
 
 #[test]
 fn the_check_of_a_card_passes() {
-    let outcomes = check_geometry(&emulated()).unwrap();
-    assert_eq!(outcomes.len(), 6);
+    let outcomes = check_geometry(&emulated(), |_| true).unwrap();
+    assert_eq!(outcomes.len(), 7);
     let wrong: Vec<_> = outcomes.iter().filter(|outcome| !outcome.failures.is_empty()).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
-    assert!(check_geometry(&Device::Cpu).unwrap().is_empty());
+    assert!(check_geometry(&Device::Cpu, |_| true).unwrap().is_empty());
+    let surfaces = check_geometry(&emulated(), |name| name == "surface").unwrap();
+    assert!(surfaces.len() == 2 && surfaces.iter().all(|outcome| outcome.op == "surface"), "{surfaces:?}");
+}
+
+/// What stands in the way of a grid on a card is its memory: it is taken in slabs that fit, and refused in one line where
+/// none does.
+#[test]
+fn a_card_of_little_memory_extracts_in_slabs() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let (kind, frame) = (Representation::Continuous, Similarity::default());
+    let planes = rasterize(&potato(8), &frame, 32, kind, Normals::Interpolated).unwrap();
+    files::write(&at("planes.npy"), &planes, files::Precision::F32).unwrap();
+    let extract = |grid: &str, memory: &str, out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hexcuda"));
+        command.args(["extract", "planes.npy", "-o", out, "--grid", grid, "--device", "emulated"]);
+        command.current_dir(place.path()).env("CUDA_EMULATOR_MEMORY", memory);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    // The planes take 150 kB, the samples, signs and counts of the grid 1 MB: more than half of the rest.
+    for (memory, out) in [("64M", "whole.ply"), ("1M", "slabs.ply")] {
+        let (code, said) = extract("60", memory, out);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    assert!(
+        fs::read(at("whole.ply")).unwrap() == fs::read(at("slabs.ply")).unwrap(),
+        "another mesh in slabs"
+    );
+    let (code, said) = extract("1000", "1M", "none.ply");
+    assert_eq!(code, Some(1), "{said}");
+    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with("cuda-emulator: ")).collect();
+    assert!(
+        lines.len() == 1 && lines[0].contains("1000 x 1000 x 1000") && lines[0].contains("MiB"),
+        "{said}"
+    );
+    assert!(lines[0].contains("take a coarser grid") && !at("none.ply").exists(), "{said}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// What must notice.
 #[derive(Clone, Copy)]
 enum Judge {
-    /// `hexcuda check` of an op.
+    /// `hexcuda check` of an op or of a part of the geometry.
     Op(&'static str),
     /// A tiny training run.
     Training,
@@ -31,6 +31,8 @@ struct Mutant {
 const WRONG_VALUES: &[&str] = &["is off by", "read", "out-of-bounds", "out of bounds"];
 const BOUNDS: &[&str] = &["out of bounds", "out-of-bounds", "beyond"];
 const RACE: &[&str] = &["race", "uninitialised", "is off by"];
+
+const OTHER_PLANES: &[&str] = &["not the values of the CPU", "another run, other bits"];
 
 const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -122,6 +124,94 @@ const MUTANTS: &[Mutant] = &[
         caught_by: WRONG_VALUES,
     },
     Mutant {
+        what: "convolution: the strides of rows and columns swapped",
+        file: "implicit_gemm.cuh",
+        from: "(pixel[i] + down * width + right)",
+        to: "(pixel[i] + right * width + down)",
+        judge: Judge::Op("conv2d"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
+        what: "warp sum: the last exchange between lanes left out",
+        file: "common.cuh",
+        from: "distance > 0; distance /= 2",
+        to: "distance > 1; distance /= 2",
+        judge: Judge::Op("mse"),
+        caught_by: &["is off by"],
+    },
+    Mutant {
+        what: "rasteriser: no guard behind the last triangle",
+        file: "rasterize.cu",
+        from: "    if (triangle >= triangle_count) return;\n    Screen screen",
+        to: "    Screen screen",
+        judge: Judge::Op("rasterize"),
+        caught_by: BOUNDS,
+    },
+    Mutant {
+        what: "rasteriser: no guard behind the last pixel",
+        file: "rasterize.cu",
+        from: "    if (pixel >= size * size) return;\n    int row, column;\n    unsigned long long key",
+        to: "    int row, column;\n    unsigned long long key",
+        judge: Judge::Op("rasterize"),
+        caught_by: BOUNDS,
+    },
+    Mutant {
+        what: "rasteriser: the strides of row and column swapped",
+        file: "rasterize.cu",
+        from: "keys + row * size + column",
+        to: "keys + column * size + row",
+        judge: Judge::Op("rasterize"),
+        caught_by: OTHER_PLANES,
+    },
+    Mutant {
+        what: "rasteriser: the atomic minimum of a pixel made a plain store",
+        file: "rasterize.cu",
+        from: "    atomicMin(near, (unsigned long long)__float_as_uint(depth) << 32 | triangle);",
+        to: "    *near = (unsigned long long)__float_as_uint(depth) << 32 | triangle;",
+        judge: Judge::Op("rasterize"),
+        caught_by: OTHER_PLANES,
+    },
+    Mutant {
+        what: "rasteriser: the atomic addition to the queue made a plain one",
+        file: "rasterize.cu",
+        from: "atomicAdd(queue + blockIdx.y, count << ENTRY_BITS | 1ull);",
+        to: "queue[blockIdx.y]; queue[blockIdx.y] = drawn + (count << ENTRY_BITS | 1ull);",
+        judge: Judge::Op("rasterize"),
+        caught_by: OTHER_PLANES,
+    },
+    Mutant {
+        what: "rasteriser: an edge belongs to neither of its triangles",
+        file: "rasterize.cuh",
+        from: "(step == 0 && row_step > 0) ? 0 : 1",
+        to: "(step == 0 && row_step > 0) ? 1 : 1",
+        judge: Judge::Op("rasterize"),
+        caught_by: OTHER_PLANES,
+    },
+    Mutant {
+        what: "rasteriser: the sides that pixels show are not summed over the warp",
+        file: "rasterize.cu",
+        from: "        inside += __shfl_xor_sync(~0u, inside, step);\n",
+        to: "",
+        judge: Judge::Op("rasterize"),
+        caught_by: OTHER_PLANES,
+    },
+    Mutant {
+        what: "field: no barrier between the squares of a row and their minima",
+        file: "fuse.cu",
+        from: "mul(columns[row + x], columns[row + x]);\n    __syncthreads();\n",
+        to: "mul(columns[row + x], columns[row + x]);\n",
+        judge: Judge::Op("surface"),
+        caught_by: &["race", "uninitialised"],
+    },
+    Mutant {
+        what: "marching cubes: no barrier between the warps' sums and their scan",
+        file: "marching_cubes.cu",
+        from: "    if (lane == 31) sums[warp] = sum;\n    __syncthreads();\n",
+        to: "    if (lane == 31) sums[warp] = sum;\n",
+        judge: Judge::Op("surface"),
+        caught_by: &["race", "uninitialised"],
+    },
+    Mutant {
         what: "Adam: no guard behind the last parameter",
         file: "adam.cu",
         from: "    if (i >= n || factor == 0.0f) return;\n",
@@ -174,7 +264,7 @@ fn judged(folder: &TempDir, judge: Judge) -> (bool, String) {
 #[ignore = "needs NVRTC"]
 fn sound_kernels_pass() {
     let folder = kernels();
-    for op in ["conv2d", "conv_transpose2d", "mse", "group_norm"] {
+    for op in ["conv2d", "conv_transpose2d", "mse", "group_norm", "rasterize", "surface"] {
         let (passed, said) = judged(&folder, Judge::Op(op));
         assert!(passed, "{op}: {said}");
     }

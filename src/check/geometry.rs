@@ -12,48 +12,66 @@ use crate::mesh::sample_head::head;
 use crate::mesh::{Mesh, Similarity};
 use crate::rng::Rng;
 
-/// Small enough for the software driver.
+/// What is checked, by name.
+pub const GEOMETRY: [&str; 3] = ["rasterize", "surface", "distance"];
+
+/// Small enough for the software driver; no block of a kernel is full at the end.
 const TRIANGLES: usize = 600;
-const SIZE: usize = 64;
-const GRID: usize = 32;
+const SIZE: usize = 61;
+const GRID: usize = 33;
 const POINTS: usize = 512;
 
 /// Two triangles that are equally near within the rounding of f32 may be taken for each other; their distances differ
 /// by some roundings of 2^-24.
 const DISTANCE_TOLERANCE: f64 = 1e-6;
 
-/// Rasteriser, surface and distances on `device`, which must make the planes and the surface of the CPU to the last
-/// bit, and the same bits twice. Nothing to check on the CPU itself.
+/// Rasteriser, surface and distances on `device`, as far as their names in [`GEOMETRY`] are `wanted`. The device must make
+/// the planes and the surface of the CPU to the last bit, and the same bits twice. Nothing to check on the CPU itself.
 ///
 /// # Errors
 /// Those of the device.
-pub fn check_geometry(device: &Device) -> Result<Vec<Outcome>> {
+pub fn check_geometry(device: &Device, wanted: impl Fn(&str) -> bool) -> Result<Vec<Outcome>> {
     if matches!(device, Device::Cpu) {
         return Ok(Vec::new());
     }
+    let [rasteriser, surface, distance] = GEOMETRY;
     let (mesh, transform) = normalise(&head(0, TRIANGLES), Up::default())?;
     let mut outcomes = Vec::new();
     for representation in [Representation::Continuous, Representation::Binary] {
-        let draw = |device: &Device| planes(device, &mesh, &transform, representation);
-        let planes = draw(&Device::Cpu)?;
-        let case = format!("{representation:?}, {SIZE} pixels").to_lowercase();
-        let values = |device: &Device| Ok(draw(device)?.values);
-        outcomes.push(compare("rasterize", case, 0.0, device, values)?);
-        let settings = field::Settings::default();
-        let case = format!("{representation:?}, grid {GRID}").to_lowercase();
-        let surface = |device: &Device| Ok(corners(&surface_on(device, &planes, &settings, GRID, 0.5)?));
-        outcomes.push(compare("surface", case, 0.0, device, surface)?);
+        let case = format!("{representation:?}").to_lowercase();
+        if wanted(rasteriser) {
+            let draw = |device: &Device| Ok(planes(device, &mesh, &transform, representation)?.values);
+            outcomes.push(compare(rasteriser, format!("{case}, {SIZE} pixels"), 0.0, device, draw)?);
+        }
+        if wanted(surface) {
+            let planes = planes(&Device::Cpu, &mesh, &transform, representation)?;
+            let settings = field::Settings::default();
+            let make = |device: &Device| Ok(corners(&surface_on(device, &planes, &settings, GRID, 0.5)?));
+            outcomes.push(compare(surface, format!("{case}, grid {GRID}"), 0.0, device, make)?);
+        }
+    }
+    if wanted(rasteriser) {
+        let (mesh, kind) = (tetrahedron(), Representation::Continuous);
+        let draw = |device: &Device| Ok(planes(device, &mesh, &Similarity::default(), kind)?.values);
+        outcomes.push(compare(rasteriser, "large triangles, inside out".to_string(), 0.0, device, draw)?);
     }
     let mut open = mesh.clone();
     open.triangles.truncate(TRIANGLES / 2);
     let mut rng = Rng::named(0, "check/distance");
     let points: Vec<[f32; 3]> = (0..POINTS).map(|_| [0; 3].map(|_| rng.range(-1.0, 1.0))).collect();
-    for (mesh, case) in [(&mesh, "head"), (&open, "open")] {
-        let distance = MeshDistance::new(mesh)?;
-        let distances = |device: &Device| distance.signed_distances_on(device, &points);
-        outcomes.push(compare("distance", case.to_string(), DISTANCE_TOLERANCE, device, distances)?);
+    for (mesh, case) in [(&mesh, "head"), (&open, "open")].into_iter().filter(|_| wanted(distance)) {
+        let structure = MeshDistance::new(mesh)?;
+        let distances = |device: &Device| structure.signed_distances_on(device, &points);
+        outcomes.push(compare(distance, case.to_string(), DISTANCE_TOLERANCE, device, distances)?);
     }
     Ok(outcomes)
+}
+
+/// Four large triangles wound inwards; their edges run through centres of pixels.
+fn tetrahedron() -> Mesh {
+    let positions = vec![[0.9, 0.9, 0.9], [0.9, -0.9, -0.9], [-0.9, 0.9, -0.9], [-0.9, -0.9, 0.9]];
+    let triangles = vec![[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]];
+    Mesh { positions, normals: None, triangles }
 }
 
 fn planes(

@@ -1,9 +1,9 @@
 //! `hexcuda check`: the uniform check of every op, and on a card its optimiser, plane cache and geometry against the CPU's.
 
-use crate::check::{check, check_geometry, check_training};
+use crate::check::{GEOMETRY, check, check_geometry, check_training};
 use crate::console;
 use crate::cuda::Precision;
-use crate::device::DeviceChoice;
+use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::ops::OPS;
 
@@ -16,7 +16,7 @@ pub struct Args {
     /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly
     #[arg(long, value_enum, default_value_t)]
     precision: Precision,
-    /// Check this op alone, for example conv2d
+    /// Check this op alone, for example conv2d; on a card also rasterize, surface or distance
     #[arg(long, value_name = "NAME")]
     op: Option<String>,
     /// Print nothing but failures
@@ -35,8 +35,11 @@ pub fn run(args: Args) -> Result<()> {
     }
     let wanted = |name: &str| args.op.as_ref().is_none_or(|op| op == name);
     let ops: Vec<_> = OPS.iter().filter(|op| wanted(op.name())).collect();
-    if ops.is_empty() {
-        let names: Vec<&str> = OPS.iter().map(|op| op.name()).collect();
+    let on_card = matches!(device, Device::Cuda(_));
+    let geometry = GEOMETRY.into_iter().filter(|name| on_card && wanted(name)).count();
+    if ops.is_empty() && geometry == 0 {
+        let cards = GEOMETRY.into_iter().filter(|_| on_card);
+        let names: Vec<&str> = OPS.iter().map(|op| op.name()).chain(cards).collect();
         return Err(Error::usage(
             "--op",
             "there is no such op",
@@ -49,8 +52,8 @@ pub fn run(args: Args) -> Result<()> {
     }
     if args.op.is_none() {
         outcomes.extend(check_training(&device)?);
-        outcomes.extend(check_geometry(&device)?);
     }
+    outcomes.extend(check_geometry(&device, wanted)?);
     for outcome in outcomes {
         failures += usize::from(!outcome.failures.is_empty());
         if !args.quiet || !outcome.failures.is_empty() {
@@ -71,7 +74,10 @@ pub fn run(args: Args) -> Result<()> {
         ));
     }
     if !args.quiet {
-        console::result(format_args!("{} op(s) pass on {device}; errors are relative L2", ops.len()))?;
+        console::result(format_args!(
+            "{} op(s) pass on {device}; errors are relative L2",
+            ops.len() + geometry
+        ))?;
     }
     Ok(())
 }

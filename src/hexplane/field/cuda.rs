@@ -2,10 +2,11 @@
 
 use super::{Settings, check, check_grid};
 use crate::cuda::kernels::fuse;
-use crate::cuda::{Array, Launch, Queue, int};
+use crate::cuda::{Array, Launch, Queue, Write, int};
 use crate::error::Result;
 use crate::hexplane::{Planes, Representation};
-use crate::mesh::marching_cubes::{CardVolume, card_samples};
+use crate::mesh::marching_cubes::CardVolume;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows of a column that one thread of `fuse_columns` walks.
@@ -69,15 +70,40 @@ impl CardField {
         Ok(values)
     }
 
-    /// The field at n^3 points that span [-1,1]^3, borders included; it stays on the card.
+    /// The field at n^3 points that span [-1,1]^3, borders included, for marching cubes.
     ///
     /// # Errors
-    /// With fewer than 2 samples along an edge, with 2^31 samples or more, and where the card has no room.
-    pub fn on_grid(&self, n: usize) -> Result<CardVolume> {
+    /// With fewer than 2 samples along an edge.
+    pub fn on_grid(&self, n: usize) -> Result<CardGrid<'_>> {
         check_grid(n)?;
-        let values = self.queue.array(card_samples([n; 3])?, "the field on the grid")?;
-        let launch = Launch::items(n, 128).over(n, n);
-        fuse::grid(&self.queue, launch, self.taps.read(), self.size, self.tau, int(n)?, 0, values.write())?;
-        Ok(CardVolume { dims: [n; 3], origin: [-1.0; 3], spacing: [2.0 / (n - 1) as f32; 3], values })
+        Ok(CardGrid { field: self, n })
+    }
+}
+
+/// [`super::GridField`] on a card, which computes the samples it is asked for.
+#[derive(Debug)]
+pub struct CardGrid<'a> {
+    field: &'a CardField,
+    /// Samples along an edge.
+    n: usize,
+}
+
+impl CardVolume for CardGrid<'_> {
+    fn dims(&self) -> [usize; 3] {
+        [self.n; 3]
+    }
+
+    fn origin(&self) -> [f32; 3] {
+        [-1.0; 3]
+    }
+
+    fn spacing(&self) -> [f32; 3] {
+        [2.0 / (self.n - 1) as f32; 3]
+    }
+
+    fn sample(&self, queue: &Queue, z: Range<usize>, into: Write<f32>) -> Result<()> {
+        let (field, n) = (self.field, self.n);
+        let launch = Launch::items(n, 128).over(n, z.len());
+        fuse::grid(queue, launch, field.taps.read(), field.size, field.tau, int(n)?, int(z.start)?, into)
     }
 }

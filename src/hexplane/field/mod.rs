@@ -36,7 +36,7 @@ mod grid;
 mod silhouette;
 mod tap;
 
-pub use cuda::CardField;
+pub use cuda::{CardField, CardGrid};
 pub use grid::GridField;
 pub(crate) use silhouette::silhouette_distance;
 pub(crate) use tap::{Footprint, Tap, depth_along};
@@ -175,8 +175,8 @@ pub fn surface_on(
     match device {
         Device::Cpu => marching_cubes(&Field::new(planes, settings)?.on_grid(grid)?, level),
         Device::Cuda(queue) => {
-            let volume = CardField::new(queue, planes, settings)?.on_grid(grid)?;
-            marching_cubes_on_card(queue, &volume, level)
+            let field = CardField::new(queue, planes, settings)?;
+            marching_cubes_on_card(queue, &field.on_grid(grid)?, level)
         }
     }
 }

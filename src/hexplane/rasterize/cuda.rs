@@ -4,27 +4,24 @@ use super::Normals;
 use super::shade::normals_of;
 use crate::cuda::kernels::rasterize;
 use crate::cuda::{Array, Launch, Queue, int};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hexplane::Representation;
 use crate::mesh::Mesh;
 
-/// Most triangles: their entries of the queue of tiles stay below 2^38 (`ENTRY_BITS` of the kernel).
-const MAX_TRIANGLES: usize = 1 << 23;
+/// Triangles that are drawn at a time: their entries of the queue of tiles stay below 2^38 (`ENTRY_BITS` of the kernel).
+pub const BATCH: usize = 1 << 23;
 
-/// The values of the planes of a checked mesh, `[6, size, size, C]`.
+/// The values of the planes of a checked mesh, `[6, size, size, C]`; triangles are drawn in batches of `batch`.
 pub fn planes(
     queue: &Queue,
     mesh: &Mesh,
     size: usize,
     representation: Representation,
     normals: Normals,
+    batch: usize,
 ) -> Result<Vec<f32>> {
-    if mesh.triangles.len() > MAX_TRIANGLES {
-        let problem = format!("{} triangles; a card draws up to {MAX_TRIANGLES}", mesh.triangles.len());
-        return Err(Error::new("mesh", problem, "use --device cpu, or a simpler mesh"));
-    }
     let scene = Scene::new(queue, mesh, size)?;
-    let keys = scene.visibility()?;
+    let keys = scene.visibility(batch)?;
     let mut values = vec![0.0; 6 * size * size * representation.channels()];
     let planes = queue.array::<f32>(values.len(), "the planes")?;
     match representation {
@@ -52,6 +49,8 @@ struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     fn new(queue: &'a Queue, mesh: &Mesh, size: usize) -> Result<Self> {
+        // The kernels count triangles in int.
+        int(mesh.triangles.len())?;
         let positions: &[f32] = bytemuck::cast_slice(&mesh.positions);
         let scene = Self {
             queue,
@@ -67,42 +66,49 @@ impl<'a> Scene<'a> {
     }
 
     /// Draws all triangles: keys `[3, 2, N, N]`, of the near and the far views.
-    fn visibility(&self) -> Result<Array<u64>> {
-        let (queue, count) = (self.queue, self.triangle_count);
+    fn visibility(&self, batch: usize) -> Result<Array<u64>> {
+        let (queue, all) = (self.queue, self.triangle_count);
+        let batch = batch.min(all);
         let pixels = self.size as usize * self.size as usize;
         let keys = queue.array(6 * pixels, "the visibility keys")?;
         queue.fill_bytes(keys.write(), 0xFF)?;
-        let tiles = queue.array(3 * count, "the queue of tiles")?;
-        let queued = queue.array(3 * count, "the queue of tiles")?;
+        let tiles = queue.array(3 * batch, "the queue of tiles")?;
+        let queued = queue.array(3 * batch, "the queue of tiles")?;
         let ends = queue.array(3, "the queue of tiles")?;
-        queue.fill_bytes(ends.write(), 0)?;
-        rasterize::small(
-            queue,
-            Launch::items(count, 128).over(3, 1),
-            self.positions.read(),
-            self.snapped.read(),
-            self.triangles.read(),
-            int(count)?,
-            self.size,
-            keys.write(),
-            tiles.write(),
-            queued.write(),
-            ends.write(),
-        )?;
-        rasterize::large(
-            queue,
-            // Two waves of three blocks a multiprocessor, over the three screens.
-            Launch::blocks(6 * queue.context().card.multiprocessors, 128).over(3, 1),
-            self.positions.read(),
-            self.snapped.read(),
-            self.triangles.read(),
-            int(count)?,
-            self.size,
-            keys.write(),
-            tiles.read(),
-            queued.read(),
-            ends.read(),
-        )?;
+        for first in (0..all).step_by(batch) {
+            let past = (first + batch).min(all);
+            let (triangles, count) = (self.triangles.read().part(3 * first..3 * past), int(past - first)?);
+            queue.fill_bytes(ends.write(), 0)?;
+            rasterize::small(
+                queue,
+                Launch::items(past - first, 128).over(3, 1),
+                self.positions.read(),
+                self.snapped.read(),
+                triangles,
+                count,
+                first as u32,
+                self.size,
+                keys.write(),
+                tiles.write(),
+                queued.write(),
+                ends.write(),
+            )?;
+            rasterize::large(
+                queue,
+                // Two waves of three blocks a multiprocessor, over the three screens.
+                Launch::blocks(6 * queue.context().card.multiprocessors, 128).over(3, 1),
+                self.positions.read(),
+                self.snapped.read(),
+                triangles,
+                count,
+                first as u32,
+                self.size,
+                keys.write(),
+                tiles.read(),
+                queued.read(),
+                ends.read(),
+            )?;
+        }
         Ok(keys)
     }
 

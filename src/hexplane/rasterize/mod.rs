@@ -44,6 +44,7 @@ mod shade;
 
 use super::{Planes, Representation};
 use crate::cpu::simd::{self, Vectorised};
+use crate::cuda::Queue;
 use crate::device::Device;
 use crate::mesh::{Mesh, Similarity};
 use crate::{Error, Result};
@@ -117,9 +118,24 @@ pub fn rasterize_on(
     let Device::Cuda(queue) = device else {
         return rasterize(mesh, transform, size, representation, normals);
     };
+    let planes = rasterize_in_batches(queue, mesh, size, representation, normals, cuda::BATCH)?;
+    Ok(Planes { transform: *transform, ..planes })
+}
+
+/// [`rasterize_on`] a card, in the frame of the mesh, with the triangles in batches of `batch`, at most 2^23: the same
+/// bits whatever their number.
+pub fn rasterize_in_batches(
+    queue: &Queue,
+    mesh: &Mesh,
+    size: usize,
+    representation: Representation,
+    normals: Normals,
+    batch: usize,
+) -> Result<Planes> {
     check(mesh, size)?;
-    let values = cuda::planes(queue, mesh, size, representation, normals)?;
-    Ok(Planes { representation, size, values, transform: *transform })
+    let batch = batch.clamp(1, cuda::BATCH);
+    let values = cuda::planes(queue, mesh, size, representation, normals, batch)?;
+    Ok(Planes { representation, size, values, transform: Similarity::default() })
 }
 
 /// Fills all planes, a task a band of a pair of views.

@@ -18,7 +18,7 @@ mod samples;
 mod tables;
 mod volume;
 
-pub use cuda::{CardVolume, card_samples, marching_cubes_on_card};
+pub use cuda::{CardVolume, DenseCardVolume, marching_cubes_in_slabs, marching_cubes_on_card};
 pub use volume::{DenseVolume, Volume};
 
 use crate::error::{Error, Result};
