@@ -2,8 +2,8 @@
 // but for the last one of the mean.
 //
 // The gradient is gathered, not scattered: every point hangs its four contributions into lists, one a pixel, and every
-// pixel adds up its own in the order of the points. The lists are linked by integer exchanges, in whatever order; the
-// sums do not depend on it. Reading the heads costs a quarter of writing the zeros, which has to be done anyway.
+// pixel adds up its own in the order of the points. The lists are linked by integer exchanges, in whatever order, and
+// sorted before they are summed. Reading the heads costs a quarter of writing the zeros, which has to be done anyway.
 //
 // Host. B meshes, planes of N >= 2 pixels (N * N < 2^31), P points a mesh, 4 B P < 2^31. Buffers:
 //   planes f32 [6 B, N, N, 4], its gradient alike, both at multiples of 16 bytes
@@ -165,8 +165,43 @@ __device__ __forceinline__ float4 plus(float4 sum, float factor, float4 g) {
                        add(sum.w, mul(factor, g.w)));
 }
 
-// The gradient of the loss by every pixel: the contributions in its list, in the order of the points. The list is
-// walked once a contribution; it holds a few, or all points where they lie in one pixel.
+// Cuts a list of contributions behind its first ascending run; returns the rest.
+__device__ int cut_run(int* next, int entry) {
+    while (next[entry] > entry) entry = next[entry];
+    int rest = next[entry];
+    next[entry] = -1;
+    return rest;
+}
+
+// Puts a list in the order of its contributions, in place; returns its head. A natural merge sort: a pass over the
+// list, and one more for each time that the number of ascending runs doubles.
+__device__ int sort_list(int* next, int head) {
+    // A list grows at its front, so that points which come in order stand in reverse.
+    int list = -1;
+    while (head >= 0) {
+        int rest = next[head];
+        next[head] = list, list = head, head = rest;
+    }
+    for (int merges = 2; merges > 1;) {
+        int rest = list, tail = -1;
+        for (merges = 0; rest >= 0; merges++) {
+            int a = rest, b = cut_run(next, a);
+            rest = b < 0 ? -1 : cut_run(next, b);
+            while (a >= 0 || b >= 0) {
+                // As unsigned numbers, the end of a list comes after all contributions.
+                int entry = unsigned(a) < unsigned(b) ? a : b;
+                (entry == a ? a : b) = next[entry];
+                if (tail < 0) list = entry;
+                else next[tail] = entry;
+                tail = entry;
+            }
+        }
+        next[tail] = -1;
+    }
+    return list;
+}
+
+// The gradient of the loss by every pixel: the contributions in its list, in the order of the points.
 // bound: bytes; expect 80 % of it: 4 read and 16 written a pixel, lists are rare
 // launch: grid (ceil(N * N / 128), 6 B), block (128), dynamic shared 0 bytes
 extern "C" __global__ void __launch_bounds__(128) field_loss_backward(
@@ -174,7 +209,7 @@ extern "C" __global__ void __launch_bounds__(128) field_loss_backward(
     const float* __restrict__ points,          // in: [B, P, 3], world units
     const float* __restrict__ codes,           // in: [B, P], (view + 1) with the sign of the error, or 0
     const int* __restrict__ heads,             // in: [6 B, N, N], first contribution of each pixel, or -1
-    const int* __restrict__ next,              // in: [4 B P], the contribution after each one, or -1
+    int* __restrict__ next,                    // inout: [4 B P], the contribution after each one, or -1
     const float* __restrict__ output_gradient, // in: [1], by the loss
     int total,                                 // B P
     int size,                                  // N, pixels along an edge
@@ -194,12 +229,7 @@ extern "C" __global__ void __launch_bounds__(128) field_loss_backward(
     float scale = quotient(*output_gradient, float(total));
     float4 value = ((const float4*)planes)[pixel];
     float4 sum = add == 0 ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : *slot;
-    for (int last = -1;;) {
-        int entry = 0x7fffffff;
-        for (int other = head; other >= 0; other = next[other])
-            if (other > last && other < entry) entry = other;
-        if (entry == 0x7fffffff) break;
-        last = entry;
+    for (int entry = sort_list(next, head); entry >= 0; entry = next[entry]) {
         Vector<float> p = vector_at(points, entry / 4);
         float w = forward_of(view).along(p), weight = Footprint(view, p, size).weight(entry % 4);
         float factor = mul(mul(scale, codes[entry / 4] > 0.0f ? 1.0f : -1.0f), weight);
