@@ -171,7 +171,8 @@ pub(super) fn patches_by_matrix(
     let wanted = (patches.count() * columns.parts).div_ceil(WANTED_TASKS).next_multiple_of(kernel.rows);
     let most = MAX_ROWS / kernel.rows * kernel.rows;
     let rows = Division::new(patches.count(), wanted.clamp(LEAST_TILES * kernel.rows, most), kernel.rows);
-    run_tasks(rows.parts * columns.parts, workspace, |task, [a, b, c]| {
+    run_tasks(rows.parts * columns.parts, workspace, REGION, |task, region| {
+        let [a, b, c] = parts(region);
         let rows = rows.part(task / columns.parts);
         let columns = columns.part(task % columns.parts);
         let tiles = Tiles::new(kernel, rows.len(), columns.len());
@@ -205,7 +206,8 @@ pub(super) fn patches_transposed_by_matrix(
         bias: None,
         add: add && direct,
     };
-    run_tasks(split.sums * split.rows.parts * split.columns.parts, scratch, |task, [a, b, c]| {
+    run_tasks(split.sums * split.rows.parts * split.columns.parts, scratch, REGION, |task, region| {
+        let [a, b, c] = parts(region);
         let columns = split.columns.part(task % split.columns.parts);
         let rows = split.rows.part(task / split.columns.parts % split.rows.parts);
         let sum = task / split.columns.parts / split.rows.parts;
@@ -299,20 +301,30 @@ impl Split {
 
 /// Runs the tasks on as many threads as there are scratch regions. A task must not care which
 /// region it gets.
-fn run_tasks(tasks: usize, workspace: &mut [f32], run: impl Fn(usize, [&mut [f32]; 3]) + Sync) {
-    assert!(workspace.len() >= REGION, "the workspace holds at least one region");
+pub(super) fn run_tasks(
+    tasks: usize,
+    workspace: &mut [f32],
+    region: usize,
+    run: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    assert!(workspace.len() >= region, "the workspace holds at least one region");
     let next = AtomicUsize::new(0);
-    workspace.par_chunks_exact_mut(REGION).with_max_len(1).for_each(|region| {
-        let (a, rest) = region.split_at_mut(A_LEN);
-        let (b, c) = rest.split_at_mut(B_LEN);
+    workspace.par_chunks_exact_mut(region).with_max_len(1).for_each(|region| {
         loop {
             let task = next.fetch_add(1, Ordering::Relaxed);
             if task >= tasks {
                 break;
             }
-            run(task, [&mut *a, &mut *b, &mut *c]);
+            run(task, region);
         }
     });
+}
+
+/// The lines, panels and sums of a task.
+fn parts(region: &mut [f32]) -> [&mut [f32]; 3] {
+    let (a, rest) = region.split_at_mut(A_LEN);
+    let (b, c) = rest.split_at_mut(B_LEN);
+    [a, b, c]
 }
 
 /// Packs a block of the matrix into panels `[depth][tile columns]`. The columns beyond the block

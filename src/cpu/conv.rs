@@ -1,6 +1,7 @@
 //! Convolution of NHWC images with `[kernel height, kernel width, in, out]` weights, and its adjoints.
 //!
-//! All are products of gathered patches with a matrix (`blocks`): im2col without the columns.
+//! All are products of gathered patches with a matrix (`blocks`): im2col without the columns. Those of 3 x 3 with
+//! stride 1 and enough of everything go by minimal filtering instead (`winograd`).
 //! Nothing allocates; the bits do not depend on the number of threads.
 
 use super::blocks::{
@@ -10,6 +11,7 @@ use super::blocks::{
 use super::gemm::Kernel;
 use super::shared::SharedSlice;
 use super::simd;
+use super::winograd::{self, Correlation, Finish};
 use rayon::prelude::*;
 
 /// The extents of a convolution. The kernel must fit into the padded image and the stride must not
@@ -60,19 +62,54 @@ impl ConvShape {
 
     /// Floats of workspace for [`forward`].
     pub fn forward_workspace(&self) -> usize {
-        workspace_len()
+        product_workspace(self.correlation())
     }
 
     /// Floats of workspace for [`backward_data`]: the transposed weights and a bias line beside
     /// the scratch.
     pub fn backward_data_workspace(&self) -> usize {
-        self.weight_len() + self.patch() + workspace_len()
+        self.weight_len() + self.patch() + product_workspace(self.adjoint())
     }
 
     /// Floats of workspace for [`backward_weight`].
     pub fn backward_weight_workspace(&self) -> usize {
         let kernel = Kernel::of(simd::level());
-        transposed_workspace_len(&kernel, self.patch(), self.out_channels, self.out_pixels())
+        match self.correlation() {
+            Some(correlation) => winograd::weight_gradient_workspace(&kernel, &correlation),
+            None => transposed_workspace_len(&kernel, self.patch(), self.out_channels, self.out_pixels()),
+        }
+    }
+
+    /// The convolution as minimal filtering takes it, where that gains.
+    fn correlation(&self) -> Option<Correlation> {
+        let fits = self.kernel_height == 3 && self.kernel_width == 3 && self.stride == 1 && self.padding <= 2;
+        let correlation = || Correlation {
+            batch: self.batch,
+            height: self.in_height,
+            width: self.in_width,
+            depth: self.in_channels,
+            out_height: self.out_height(),
+            out_width: self.out_width(),
+            columns: self.out_channels,
+            padding: self.padding,
+        };
+        fits.then(correlation).filter(Correlation::suits)
+    }
+
+    /// Its adjoint in x, likewise, with the weights turned over.
+    fn adjoint(&self) -> Option<Correlation> {
+        let forward = self.correlation()?;
+        let adjoint = Correlation {
+            height: forward.out_height,
+            width: forward.out_width,
+            depth: forward.columns,
+            out_height: forward.height,
+            out_width: forward.width,
+            columns: forward.depth,
+            padding: 2 - forward.padding,
+            ..forward
+        };
+        Some(adjoint).filter(Correlation::suits)
     }
 
     /// The patches tile the image: every input value belongs to exactly one.
@@ -100,6 +137,11 @@ impl ConvShape {
             left: self.padding as isize,
         }
     }
+}
+
+/// Floats of workspace for a product, by minimal filtering or directly.
+fn product_workspace(correlation: Option<Correlation>) -> usize {
+    correlation.map_or_else(workspace_len, |s| winograd::workspace_len(&Kernel::of(simd::level()), &s))
 }
 
 /// y = x * w + bias: x `[batch, in height, in width, in]`, w `[kernel height, kernel width, in, out]`,
@@ -137,6 +179,9 @@ fn forward_with(
     y: &mut [f32],
     workspace: &mut [f32],
 ) {
+    if let Some(correlation) = shape.correlation() {
+        return winograd::correlate(kernel, &correlation, x, w, y, Finish { bias, add }, workspace);
+    }
     let output =
         Output { values: SharedSlice::new(y), placement: Placement::dense(shape.out_channels), bias, add };
     let weights = Matrix { values: w, columns: shape.out_channels };
@@ -168,6 +213,10 @@ fn backward_data_with(
 ) {
     let (transposed, workspace) = workspace.split_at_mut(shape.weight_len());
     let (bias_line, scratch) = workspace.split_at_mut(shape.patch());
+    if let Some(adjoint) = shape.adjoint() {
+        gather_weights(shape, w, (0, shape.kernel_height), (0, shape.kernel_width), transposed);
+        return winograd::correlate(kernel, &adjoint, dy, transposed, dx, Finish { bias, add }, scratch);
+    }
     let values = SharedSlice::new(dx);
     if shape.tiles_exactly() {
         transpose(w, shape.out_channels, transposed);
@@ -335,6 +384,9 @@ pub fn backward_weight(
     workspace: &mut [f32],
 ) {
     let kernel = Kernel::of(simd::level());
+    if let Some(correlation) = shape.correlation() {
+        return winograd::weight_gradient(&kernel, &correlation, x, dy, dw, add, workspace);
+    }
     let gradient = Matrix { values: dy, columns: shape.out_channels };
     patches_transposed_by_matrix(&kernel, &shape.patches(x), gradient, dw, add, workspace);
 }

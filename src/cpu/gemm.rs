@@ -17,6 +17,8 @@ type Run = unsafe fn(usize, *const f32, *const f32, *mut f32, bool);
 /// A micro-kernel of one instruction set.
 #[derive(Clone, Copy)]
 pub(super) struct Kernel {
+    /// What it runs on.
+    pub level: Level,
     /// Rows of the tile.
     pub rows: usize,
     /// Columns of the tile.
@@ -38,15 +40,15 @@ impl Kernel {
     pub fn of(level: Level) -> Self {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => Self::new(14, 32, x86::avx512::<false>, x86::avx512::<true>),
+            Level::Avx512 => Self::new(level, 14, 32, x86::avx512::<false>, x86::avx512::<true>),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => Self::new(6, 16, x86::avx2::<false>, x86::avx2::<true>),
-            _ => Self::new(PLAIN_ROWS, PLAIN_COLUMNS, plain::<false>, plain::<true>),
+            Level::Avx2 => Self::new(level, 6, 16, x86::avx2::<false>, x86::avx2::<true>),
+            _ => Self::new(Level::Plain, PLAIN_ROWS, PLAIN_COLUMNS, plain::<false>, plain::<true>),
         }
     }
 
-    fn new(rows: usize, columns: usize, lines_are_rows: Run, lines_are_depth: Run) -> Self {
-        Self { rows, columns, lines_are_rows, lines_are_depth }
+    fn new(level: Level, rows: usize, columns: usize, lines_are_rows: Run, lines_are_depth: Run) -> Self {
+        Self { level, rows, columns, lines_are_rows, lines_are_depth }
     }
 
     /// C = A B, or C += A B with `accumulate`. B is `[depth][columns]`, C is `[rows][columns]`.

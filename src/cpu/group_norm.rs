@@ -45,10 +45,6 @@ impl Extents {
         self.images * self.channels
     }
 
-    pub fn line(&self, image: usize) -> Range<usize> {
-        image * self.channels..(image + 1) * self.channels
-    }
-
     /// Where chunk `index` of the batch lies: its image and its values.
     fn place(&self, index: usize) -> (usize, Range<usize>) {
         let (image, chunk) = (index / self.chunks(), index % self.chunks());
@@ -56,29 +52,24 @@ impl Extents {
         (image, start..start + self.pixels_of(chunk) * self.channels)
     }
 
-    /// Calls `run(image, place in the batch, values)` for every chunk of `values`.
-    pub fn for_each_chunk(&self, values: &mut [f32], run: impl Fn(usize, Range<usize>, &mut [f32]) + Sync) {
+    /// Runs `pass` over every chunk of `values`.
+    pub fn for_each_chunk(&self, values: &mut [f32], pass: &impl Pass) {
         let image_len = self.pixels * self.channels;
         let images = values.par_chunks_mut(image_len).enumerate();
         images.for_each(|(image, values)| {
             let chunks = values.par_chunks_mut(self.chunk * self.channels).enumerate();
-            chunks.for_each(|(chunk, values)| {
+            chunks.for_each(|(chunk, out)| {
                 let (_, range) = self.place(image * self.chunks() + chunk);
-                simd::dispatch(|| run(image, range, values));
+                simd::dispatch(Chunk { pass, image, range, out });
             });
         });
     }
 
-    /// Calls `run(image, place in the batch, first line, second line)` for every chunk.
-    pub fn reduce(
-        &self,
-        partial: &mut [f32],
-        run: impl Fn(usize, Range<usize>, &mut [f32], &mut [f32]) + Sync,
-    ) {
-        partial.par_chunks_exact_mut(2 * self.channels).enumerate().for_each(|(index, lines)| {
+    /// Runs `pass` for the two lines of every chunk.
+    pub fn reduce(&self, partial: &mut [f32], pass: &impl Pass) {
+        partial.par_chunks_exact_mut(2 * self.channels).enumerate().for_each(|(index, out)| {
             let (image, range) = self.place(index);
-            let (first, second) = lines.split_at_mut(self.channels);
-            simd::dispatch(|| run(image, range, first, second));
+            simd::dispatch(Chunk { pass, image, range, out });
         });
     }
 
@@ -98,7 +89,7 @@ impl Extents {
     /// chunk's first pixel, so that a large mean costs no digits; they are merged in f64 (Chan, Golub
     /// and LeVeque, "Algorithms for computing the sample variance", 1983).
     pub fn statistics(&self, x: &[f32], partial: &mut [f32], saved: &mut [f32]) {
-        self.reduce(partial, |_, range, sums, squares| shifted_sums(&x[range], sums, squares));
+        self.reduce(partial, &ShiftedSums { x });
         let (means, rstds) = saved.split_at_mut(self.images * self.groups);
         let count = (self.pixels * self.channels / self.groups) as f64;
         means.par_iter_mut().zip(rstds).enumerate().for_each(|(index, (mean, rstd))| {
@@ -151,91 +142,201 @@ impl Extents {
     }
 }
 
+/// What is done with a chunk of an image. `chunk` and all that it calls must be `#[inline(always)]`: see
+/// [`simd::Vectorised`].
+pub trait Pass: Sync {
+    /// `range` is the chunk's place in the batch; `out` its values, or the two lines of its sums.
+    fn chunk(&self, image: usize, range: Range<usize>, out: &mut [f32]);
+}
+
+struct Chunk<'a, P> {
+    pass: &'a P,
+    image: usize,
+    range: Range<usize>,
+    out: &'a mut [f32],
+}
+
+impl<P: Pass> simd::Vectorised for Chunk<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.pass.chunk(self.image, self.range, self.out);
+    }
+}
+
 /// Sums over the pixels of x - first pixel and of its square.
-#[inline]
-fn shifted_sums(x: &[f32], sums: &mut [f32], squares: &mut [f32]) {
-    let channels = sums.len();
-    let (first, squares) = (&x[..channels], &mut squares[..channels]);
-    sums.fill(0.0);
-    squares.fill(0.0);
-    for x in x.chunks_exact(channels) {
-        for c in 0..channels {
-            let d = x[c] - first[c];
-            sums[c] += d;
-            squares[c] += d * d;
+struct ShiftedSums<'a> {
+    x: &'a [f32],
+}
+
+impl Pass for ShiftedSums<'_> {
+    #[inline(always)]
+    fn chunk(&self, _: usize, range: Range<usize>, out: &mut [f32]) {
+        let channels = out.len() / 2;
+        let (sums, squares) = out.split_at_mut(channels);
+        let x = &self.x[range];
+        let (first, squares) = (&x[..channels], &mut squares[..channels]);
+        sums.fill(0.0);
+        squares.fill(0.0);
+        for x in x.chunks_exact(channels) {
+            for c in 0..channels {
+                let d = x[c] - first[c];
+                sums[c] += d;
+                squares[c] += d * d;
+            }
         }
     }
 }
 
-/// What a channel of an image is normalised with: a value a channel each.
-pub struct Norm<'a> {
+/// What the channels of every image are normalised with.
+#[derive(Clone, Copy)]
+pub struct Norms<'a> {
+    /// A line of channels an image each.
     pub mean: &'a [f32],
     pub rstd: &'a [f32],
+    /// A value a channel each.
     pub gamma: &'a [f32],
     pub beta: &'a [f32],
     /// Whether the SiLU follows.
     pub silu: bool,
 }
 
-impl<'a> Norm<'a> {
-    /// The same, with lengths that the compiler sees to be equal.
+/// Those of one image: lines of one length.
+#[derive(Clone, Copy)]
+struct Norm<'a> {
+    mean: &'a [f32],
+    rstd: &'a [f32],
+    gamma: &'a [f32],
+    beta: &'a [f32],
+}
+
+impl<'a> Norms<'a> {
     #[inline(always)]
-    fn of_len(&self, n: usize) -> Norm<'a> {
+    fn of(&self, image: usize) -> Norm<'a> {
+        let n = self.gamma.len();
+        let line = image * n..(image + 1) * n;
         Norm {
-            mean: &self.mean[..n],
-            rstd: &self.rstd[..n],
-            gamma: &self.gamma[..n],
+            mean: &self.mean[line.clone()],
+            rstd: &self.rstd[line],
+            gamma: self.gamma,
             beta: &self.beta[..n],
-            silu: self.silu,
         }
     }
+}
 
+impl Norm<'_> {
     /// x normalised, and the gradient with respect to what enters the SiLU.
     #[inline(always)]
-    fn gradient(&self, c: usize, x: f32, dy: f32) -> (f32, f32) {
+    fn gradient<const SILU: bool>(&self, c: usize, x: f32, dy: f32) -> (f32, f32) {
         let xn = (x - self.mean[c]) * self.rstd[c];
-        (xn, if self.silu { dy * math::silu_slope(xn * self.gamma[c] + self.beta[c]) } else { dy })
+        (xn, if SILU { dy * math::silu_slope(xn * self.gamma[c] + self.beta[c]) } else { dy })
     }
+}
 
+/// y of x.
+pub struct Normalise<'a> {
+    pub norms: Norms<'a>,
+    pub x: &'a [f32],
+}
+
+impl Normalise<'_> {
     #[inline(always)]
-    pub fn forward(&self, x: &[f32], y: &mut [f32]) {
-        let n = self.mean.len();
-        let norm = self.of_len(n);
+    fn pixels<const SILU: bool>(norm: Norm, x: &[f32], y: &mut [f32]) {
+        let n = norm.gamma.len();
+        let (mean, rstd, beta) = (&norm.mean[..n], &norm.rstd[..n], &norm.beta[..n]);
         for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
             for c in 0..n {
-                let u = (x[c] - norm.mean[c]) * norm.rstd[c] * norm.gamma[c] + norm.beta[c];
-                y[c] = if norm.silu { math::silu(u) } else { u };
+                let u = (x[c] - mean[c]) * rstd[c] * norm.gamma[c] + beta[c];
+                y[c] = if SILU { math::silu(u) } else { u };
             }
         }
     }
+}
 
-    /// The sums over the pixels of du and of du x normalised.
+impl Pass for Normalise<'_> {
     #[inline(always)]
-    pub fn gradient_sums(&self, x: &[f32], dy: &[f32], sums: &mut [f32], products: &mut [f32]) {
-        let n = self.mean.len();
-        let (norm, sums, products) = (self.of_len(n), &mut sums[..n], &mut products[..n]);
-        sums.fill(0.0);
-        products.fill(0.0);
+    fn chunk(&self, image: usize, range: Range<usize>, y: &mut [f32]) {
+        let (norm, x) = (self.norms.of(image), &self.x[range]);
+        match self.norms.silu {
+            true => Self::pixels::<true>(norm, x, y),
+            false => Self::pixels::<false>(norm, x, y),
+        }
+    }
+}
+
+/// The sums over the pixels of du and of du x normalised.
+pub struct GradientSums<'a> {
+    pub norms: Norms<'a>,
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+}
+
+impl GradientSums<'_> {
+    #[inline(always)]
+    fn pixels<const SILU: bool>(norm: Norm, x: &[f32], dy: &[f32], out: &mut [f32]) {
+        let n = norm.gamma.len();
+        out.fill(0.0);
+        let (sums, products) = out.split_at_mut(n);
+        let products = &mut products[..n];
         for (x, dy) in x.chunks_exact(n).zip(dy.chunks_exact(n)) {
             for c in 0..n {
-                let (xn, du) = norm.gradient(c, x[c], dy[c]);
+                let (xn, du) = norm.gradient::<SILU>(c, x[c], dy[c]);
                 sums[c] += du;
                 products[c] += du * xn;
             }
         }
     }
+}
 
-    /// dx = rstd (gamma du - mean(gamma du) - xn mean(gamma du xn)), the means over the group.
+impl Pass for GradientSums<'_> {
     #[inline(always)]
-    pub fn input_gradient(&self, x: &[f32], dy: &[f32], means: (&[f32], &[f32]), dx: &mut [f32], add: bool) {
-        let n = self.mean.len();
-        let (norm, plain, product) = (self.of_len(n), &means.0[..n], &means.1[..n]);
+    fn chunk(&self, image: usize, range: Range<usize>, out: &mut [f32]) {
+        let (norm, x, dy) = (self.norms.of(image), &self.x[range.clone()], &self.dy[range]);
+        match self.norms.silu {
+            true => Self::pixels::<true>(norm, x, dy, out),
+            false => Self::pixels::<false>(norm, x, dy, out),
+        }
+    }
+}
+
+/// dx = rstd (gamma du - mean(gamma du) - xn mean(gamma du xn)), the means over the group.
+pub struct InputGradient<'a> {
+    pub norms: Norms<'a>,
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+    /// The two means, a line of channels an image each.
+    pub plain: &'a [f32],
+    pub product: &'a [f32],
+    pub add: bool,
+}
+
+impl InputGradient<'_> {
+    #[inline(always)]
+    fn pixels<const SILU: bool, const ADD: bool>(&self, image: usize, range: Range<usize>, dx: &mut [f32]) {
+        let norm = self.norms.of(image);
+        let n = norm.gamma.len();
+        let line = image * n..(image + 1) * n;
+        let (plain, product) = (&self.plain[line.clone()], &self.product[line]);
+        let (x, dy) = (&self.x[range.clone()], &self.dy[range]);
         for ((x, dy), dx) in x.chunks_exact(n).zip(dy.chunks_exact(n)).zip(dx.chunks_exact_mut(n)) {
             for c in 0..n {
-                let (xn, du) = norm.gradient(c, x[c], dy[c]);
+                let (xn, du) = norm.gradient::<SILU>(c, x[c], dy[c]);
                 let value = norm.rstd[c] * (norm.gamma[c] * du - plain[c] - xn * product[c]);
-                dx[c] = if add { dx[c] + value } else { value };
+                dx[c] = if ADD { dx[c] + value } else { value };
             }
+        }
+    }
+}
+
+impl Pass for InputGradient<'_> {
+    #[inline(always)]
+    fn chunk(&self, image: usize, range: Range<usize>, dx: &mut [f32]) {
+        match (self.norms.silu, self.add) {
+            (true, true) => self.pixels::<true, true>(image, range, dx),
+            (true, false) => self.pixels::<true, false>(image, range, dx),
+            (false, true) => self.pixels::<false, true>(image, range, dx),
+            (false, false) => self.pixels::<false, false>(image, range, dx),
         }
     }
 }

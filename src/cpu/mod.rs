@@ -10,3 +10,5 @@ pub mod simd;
 mod blocks;
 mod gemm;
 mod shared;
+mod vector;
+mod winograd;

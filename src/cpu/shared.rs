@@ -24,4 +24,13 @@ impl<'a> SharedSlice<'a> {
         // SAFETY: inside the borrowed slice by the assertion, disjoint by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
+
+    /// Where a part begins; what is done there is up to the caller's own care.
+    ///
+    /// # Panics
+    /// Where the part leaves the slice.
+    pub fn address(&self, start: usize, len: usize) -> *mut f32 {
+        assert!(start <= self.len && len <= self.len - start, "a part lies inside the slice");
+        self.start.wrapping_add(start)
+    }
 }

@@ -51,7 +51,7 @@ impl Op for Add {
     fn backward_cpu(&self, mut call: Backward) {
         let cotangent = call.output_gradient;
         for gradient in call.gradients.iter_mut().flatten() {
-            gradient.store(|i| cotangent[i]);
+            gradient.store_slice(cotangent);
         }
     }
 

@@ -59,7 +59,7 @@ impl Op for AddEmbedding {
     fn backward_cpu(&self, mut call: Backward) {
         let cotangent = call.output_gradient;
         if let Some(dx) = &mut call.gradients[0] {
-            dx.store(|i| cotangent[i]);
+            dx.store_slice(cotangent);
         }
         let len = call.inputs[1].shape.len();
         if let Some(de) = &mut call.gradients[1] {

@@ -6,7 +6,7 @@
 
 use super::cuda;
 use super::{Backward, Case, CaseInput, Fill, Forward, Memory, Op, Oracle};
-use crate::cpu::group_norm::{EPSILON, Extents, Norm};
+use crate::cpu::group_norm::{EPSILON, Extents, GradientSums, InputGradient, Normalise, Norms};
 use crate::cuda::{Launch, int, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -110,13 +110,8 @@ impl Op for GroupNorm {
         e.statistics(x.values, &mut partial[..e.partial_len()], call.saved);
         let (mean, rstd) = lines[..2 * e.lines_len()].split_at_mut(e.lines_len());
         e.spread(call.saved, mean, rstd);
-        let (mean, rstd) = (&*mean, &*rstd);
-        let (gamma, beta, silu) = (gamma.values, beta.values, self.silu);
-        e.for_each_chunk(call.output, |image, range, y| {
-            let line = e.line(image);
-            let norm = Norm { mean: &mean[line.clone()], rstd: &rstd[line], gamma, beta, silu };
-            norm.forward(&x.values[range], y);
-        });
+        let norms = Norms { mean, rstd, gamma: gamma.values, beta: beta.values, silu: self.silu };
+        e.for_each_chunk(call.output, &Normalise { norms, x: x.values });
     }
 
     fn backward_cpu(&self, mut call: Backward) {
@@ -129,13 +124,8 @@ impl Op for GroupNorm {
         let (plain, lines) = lines.split_at_mut(e.lines_len());
         let product = &mut lines[..e.lines_len()];
         e.spread(call.saved, mean, rstd);
-        let norm = |image: usize| {
-            let line = e.line(image);
-            Norm { mean: &mean[line.clone()], rstd: &rstd[line], gamma, beta, silu: self.silu }
-        };
-        e.reduce(partial, |image, range, sums, products| {
-            norm(image).gradient_sums(&x[range.clone()], &dy[range], sums, products);
-        });
+        let norms = Norms { mean, rstd, gamma, beta, silu: self.silu };
+        e.reduce(partial, &GradientSums { norms, x, dy });
         let [dx, dgamma, dbeta] = &mut call.gradients[..] else { return };
         for (gradient, offset) in [(dgamma, e.channels), (dbeta, 0)] {
             if let Some(gradient) = gradient {
@@ -145,12 +135,8 @@ impl Op for GroupNorm {
         let Some(dx) = dx else { return };
         e.group_means(partial, 0, gamma, plain);
         e.group_means(partial, e.channels, gamma, product);
-        let (plain, product, add) = (&*plain, &*product, dx.add);
-        e.for_each_chunk(dx.values, |image, range, dx| {
-            let line = e.line(image);
-            let means = (&plain[line.clone()], &product[line]);
-            norm(image).input_gradient(&x[range.clone()], &dy[range], means, dx, add);
-        });
+        let add = dx.add;
+        e.for_each_chunk(dx.values, &InputGradient { norms, x, dy, plain, product, add });
     }
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {

@@ -49,7 +49,7 @@ impl Op for Identity {
     fn backward_cpu(&self, mut call: Backward) {
         let cotangent = call.output_gradient;
         if let Some(dx) = &mut call.gradients[0] {
-            dx.store(|i| cotangent[i]);
+            dx.store_slice(cotangent);
         }
     }
 

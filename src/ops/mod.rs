@@ -200,6 +200,40 @@ impl Gradient<'_> {
             }
         });
     }
+
+    /// Copies or adds `from`.
+    pub fn store_slice(&mut self, from: &[f32]) {
+        use rayon::prelude::*;
+        let add = self.add;
+        let chunks = self.values.par_chunks_mut(ELEMENTWISE_CHUNK).zip(from.par_chunks(ELEMENTWISE_CHUNK));
+        chunks.for_each(|(values, from)| match add {
+            true => values.iter_mut().zip(from).for_each(|(slot, value)| *slot += value),
+            false => values.copy_from_slice(from),
+        });
+    }
+
+    /// Writes or adds `value(channel, inputs)` at every place, the inputs being what stands there in `from`, of which
+    /// all have pixels of `channels` values.
+    pub fn store_pixels<const N: usize>(
+        &mut self,
+        channels: usize,
+        from: [&[f32]; N],
+        value: impl Fn(usize, [f32; N]) -> f32 + Sync,
+    ) {
+        use rayon::prelude::*;
+        let add = self.add;
+        let chunk = (ELEMENTWISE_CHUNK / channels).max(1) * channels;
+        self.values.par_chunks_mut(chunk).enumerate().for_each(|(index, values)| {
+            let from = from.map(|from| &from[index * chunk..][..values.len()]);
+            for start in (0..values.len()).step_by(channels) {
+                for channel in 0..channels {
+                    let value = value(channel, from.map(|from| from[start + channel]));
+                    let slot = &mut values[start + channel];
+                    *slot = if add { *slot + value } else { value };
+                }
+            }
+        });
+    }
 }
 
 /// Values a task of an element-wise pass: 64 KiB, a share of the L2 cache. A constant, so that

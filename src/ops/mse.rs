@@ -89,8 +89,7 @@ impl Op for Mse {
         let [x, target, weight] = [0, 1, 2].map(|i| call.inputs[i].values);
         let scale = 2.0 * call.output_gradient[0] / x.len() as f32;
         if let Some(dx) = &mut call.gradients[0] {
-            let channels = weight.len();
-            dx.store(|i| scale * weight[i % channels] * (x[i] - target[i]));
+            dx.store_pixels(weight.len(), [x, target], |c, [x, target]| scale * weight[c] * (x - target));
         }
     }
 

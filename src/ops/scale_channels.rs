@@ -75,7 +75,7 @@ impl Op for ScaleChannels {
     fn backward_cpu(&self, mut call: Backward) {
         let (cotangent, factors) = (call.output_gradient, &self.factors);
         if let Some(dx) = &mut call.gradients[0] {
-            dx.store(|i| factors[i % factors.len()] * cotangent[i]);
+            dx.store_pixels(factors.len(), [cotangent], |c, [dy]| factors[c] * dy);
         }
     }
 

@@ -4,6 +4,7 @@
 mod card;
 
 use crate::cpu::arena::padded;
+use crate::cpu::simd::{self, Vectorised};
 use crate::cuda::{Precision, Read};
 use crate::device::{Buffer, Device, Kind};
 use crate::error::{Error, Result};
@@ -193,13 +194,9 @@ impl Adam {
             rest = (p_rest, g_rest, m_rest, v_rest);
             start = end;
             let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
-            p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(moments).for_each(|((p, g), (m, v))| {
-                for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                    let g = scale * g;
-                    *m += (1.0 - beta1) * (g - *m);
-                    *v += (1.0 - beta2) * (g * g - *v);
-                    *p -= rate * *m / (v.sqrt() * second_correction + epsilon);
-                }
+            let chunks = p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(moments);
+            chunks.for_each(|((p, g), (m, v))| {
+                simd::dispatch(Chunk { p, g, m, v, scale, beta1, beta2, rate, second_correction, epsilon });
             });
         }
     }
@@ -212,21 +209,65 @@ impl Adam {
     }
 }
 
+/// The update of a few parameters.
+struct Chunk<'a> {
+    p: &'a mut [f32],
+    g: &'a [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+    scale: f32,
+    beta1: f32,
+    beta2: f32,
+    rate: f32,
+    second_correction: f32,
+    epsilon: f32,
+}
+
+impl Vectorised for Chunk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let n = self.p.len();
+        let (p, g, m, v) = (&mut self.p[..n], &self.g[..n], &mut self.m[..n], &mut self.v[..n]);
+        for i in 0..n {
+            let g = self.scale * g[i];
+            m[i] += (1.0 - self.beta1) * (g - m[i]);
+            v[i] += (1.0 - self.beta2) * (g * g - v[i]);
+            p[i] -= self.rate * m[i] / (v[i].sqrt() * self.second_correction + self.epsilon);
+        }
+    }
+}
+
+/// The sum of the squares of a few gradients, in eight parts.
+struct Squares<'a>(&'a [f32]);
+
+impl Vectorised for Squares<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let mut lanes = [0.0f64; 8];
+        let (groups, rest) = self.0.as_chunks::<8>();
+        for group in groups {
+            for k in 0..8 {
+                lanes[k] += f64::from(group[k]) * f64::from(group[k]);
+            }
+        }
+        for (lane, g) in lanes.iter_mut().zip(rest) {
+            *lane += f64::from(*g) * f64::from(*g);
+        }
+        lanes.iter().sum()
+    }
+}
+
 fn elsewhere() -> Error {
     Error::new("Adam", "its moments are on another device", "this is a defect: please report it")
 }
 
 fn global_norm(gradients: &[f32]) -> f64 {
-    let partial: Vec<f64> = gradients
-        .par_chunks(CHUNK)
-        .map(|chunk| {
-            let mut lanes = [0.0f64; 8];
-            for group in chunk.chunks(8) {
-                group.iter().zip(&mut lanes).for_each(|(g, lane)| *lane += f64::from(*g) * f64::from(*g));
-            }
-            lanes.iter().sum()
-        })
-        .collect();
+    let chunks = gradients.par_chunks(CHUNK);
+    let partial: Vec<f64> = chunks.map(|chunk| simd::dispatch(Squares(chunk))).collect();
     partial.iter().sum::<f64>().sqrt()
 }
 
