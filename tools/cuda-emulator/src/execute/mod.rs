@@ -3,9 +3,11 @@
 mod access;
 mod atomic;
 mod block;
+mod cooperative;
 mod exchange;
 mod grid;
 mod local;
+mod mbarrier;
 mod print;
 mod run;
 mod shared;
@@ -15,6 +17,7 @@ mod warp;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use cooperative::launch_cooperative;
 pub use grid::{launch, launch_into};
 
 use crate::error::{Fault, FaultKind};
