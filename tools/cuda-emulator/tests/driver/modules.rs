@@ -69,7 +69,7 @@ emulated! {
 emulated! {
     fn functions_tell_their_parameters_and_limits[] {
         start();
-        let module = load(KERNELS).unwrap();
+        let module = load(&KERNELS.replace(".version 8.0", ".version 8.3")).unwrap();
         let (dynamic, narrow) = (function(module, "dynamic"), function(module, "narrow"));
         assert_eq!(function(module, "dynamic"), dynamic);
         use sys::CUfunction_attribute::*;
