@@ -4,7 +4,7 @@
 //!
 //! The layers, from text to driver: [`ptx`] (text to syntax tree), [`ir`] (decoded instructions),
 //! [`memory`] (the device's global memory), [`execute`] (a launch), [`observe`] (counters), [`driver`]
-//! (the C entry points of `libcuda.so.1`).
+//! (the C entry points of `libcuda.so.1`), `runtime` (those of `libcudart.so`, on top of the driver's).
 //!
 //! The semantics are those of the PTX ISA manual, version 8.4, for `sm_86`.
 
@@ -15,3 +15,4 @@ pub mod ir;
 pub mod memory;
 pub mod observe;
 pub mod ptx;
+mod runtime;

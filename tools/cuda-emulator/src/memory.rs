@@ -1,6 +1,8 @@
 //! The device's global memory: allocations with guard zones in one reserved range of addresses, and a
 //! shadow that knows which bytes have been written.
 
+mod heap;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -60,6 +62,7 @@ struct Book {
     /// Offset of the next fresh byte of the reservation.
     next: u64,
     in_use: u64,
+    heap: heap::Heap,
     /// The live allocations in address order, rebuilt on demand for launches.
     snapshot: Option<Arc<Vec<Allocation>>>,
 }
@@ -133,6 +136,7 @@ impl DeviceMemory {
             freed: std::collections::VecDeque::new(),
             next: 0,
             in_use: 0,
+            heap: heap::Heap::default(),
             snapshot: None,
         };
         Some(Self { bytes, written, reserved, capacity, book: RwLock::new(book) })

@@ -5,13 +5,13 @@
 //! `// in TYPE values...` and `// out TYPE values...` (appended to the input and the expected output, whose
 //! addresses are the kernel's two parameters), `// ulp 2` (allowed distance of `f32` outputs in units in the
 //! last place), `// shared BYTES` (dynamic shared memory), `// untouched BYTES` (the output's size where
-//! nothing is expected in it), `// prints TEXT`, and `// fault KIND at LINE MARK` (the finding, on the line
+//! nothing is expected in it), `// cooperative` (a launch whose blocks may wait for each other), `// prints TEXT`, and `// fault KIND at LINE MARK` (the finding, on the line
 //! that carries the comment `// MARK`).
 
 use std::path::{Path, PathBuf};
 
 use cuda_emulator::error::Fault;
-use cuda_emulator::execute::{Launch, LoadedModule, Settings, launch_into};
+use cuda_emulator::execute::{Launch, LoadedModule, Settings, launch_cooperative, launch_into};
 use cuda_emulator::memory::DeviceMemory;
 use cuda_emulator::ptx::Module;
 
@@ -21,6 +21,7 @@ struct Case {
     blocks: u32,
     shared: u32,
     ulp: u32,
+    cooperative: bool,
     input: Vec<u8>,
     output: Vec<u8>,
     untouched: usize,
@@ -63,6 +64,7 @@ fn read(text: &str) -> Case {
         match word {
             "threads" => case.threads = number(),
             "blocks" => case.blocks = number(),
+            "cooperative" => case.cooperative = true,
             "shared" => case.shared = number(),
             "ulp" => case.ulp = number(),
             "untouched" => case.untouched = number() as usize,
@@ -94,7 +96,12 @@ fn run(text: &str, case: &Case) -> Result<(Vec<u8>, String), Fault> {
         parameters: &parameters[..kernel.parameter_bytes as usize],
     };
     let mut printed = Vec::new();
-    launch_into(&loaded, &launch, &memory, &Settings { threads: 2, ..Settings::default() }, &mut printed)?;
+    let settings = Settings { threads: 2, ..Settings::default() };
+    if case.cooperative {
+        launch_cooperative(&loaded, &launch, &memory, &settings)?;
+    } else {
+        launch_into(&loaded, &launch, &memory, &settings, &mut printed)?;
+    }
     let mut bytes = vec![0; length];
     memory.read(output, &mut bytes).expect("the output is there");
     Ok((bytes, String::from_utf8_lossy(&printed).into_owned()))

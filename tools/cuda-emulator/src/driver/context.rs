@@ -21,6 +21,9 @@ const CONTEXT_FLAGS: c_uint = 0xff;
 const LIMITS: &[(c_int, usize)] =
     &[(0, 1024), (1, 1 << 20), (2, 8 << 20), (3, 2), (4, 2048), (5, 128), (6, 0)];
 
+/// `CU_LIMIT_MALLOC_HEAP_SIZE`.
+const LIMIT_HEAP: c_int = 2;
+
 fn retain_primary(ordinal: c_int) -> Outcome<Handle> {
     let driver = driver()?;
     let device = device(ordinal)?;
@@ -52,6 +55,7 @@ fn tear_down(context: &Context) -> Outcome {
     driver.modules.retain(|image| image.context != handle);
     driver.streams.retain(|stream| stream.context != handle);
     driver.events.retain(|event| event.context != handle);
+    context.device.memory.reset_heap();
     context.heal();
     Ok(())
 }
@@ -137,6 +141,9 @@ fn limit(current: &Current, number: c_int) -> Outcome<usize> {
 fn set_limit(number: c_int, value: usize) -> Outcome {
     let current = current()?;
     limit(&current, number)?;
+    if number == LIMIT_HEAP && !current.device().memory.limit_heap(value as u64) {
+        return Err(Status::INVALID_VALUE);
+    }
     lock(&current.context.limits).insert(number, value);
     Ok(())
 }

@@ -26,6 +26,10 @@ const SINCE: &[(&str, c_int, &str)] = &[
     ("cuGetProcAddress", 12000, "cuGetProcAddress_v2"),
 ];
 
+/// Names the table that the runtime library asks for before it does anything else.
+const RUNTIME_TABLE: [u8; 16] =
+    [0x6b, 0xd5, 0xfb, 0x6c, 0x5b, 0xf4, 0xe7, 0x4a, 0x89, 0x87, 0xd9, 0x39, 0x12, 0xfd, 0x9d, 0xf9];
+
 fn tables() -> [&'static [(&'static str, *const ())]; 17] {
     [
         super::device::ENTRIES,
@@ -99,9 +103,19 @@ exports! {
         find(name, out, version, status)
     }
 
-    /// Private tables between the CUDA runtime and NVIDIA's driver.
-    fn cuGetExportTable(table: Out<*const c_void>, _id: *const c_void) {
+    /// Private tables between NVIDIA's libraries and its driver: there are none here.
+    fn cuGetExportTable(table: Out<*const c_void>, id: *const [u8; 16]) {
         put(table, std::ptr::null())?;
+        // SAFETY: the caller hands in a UUID, or null.
+        if unsafe { id.as_ref() } == Some(&RUNTIME_TABLE) {
+            static ONCE: std::sync::Once = std::sync::Once::new();
+            ONCE.call_once(|| {
+                eprintln!(
+                    "cuda-emulator: NVIDIA's CUDA runtime library needs NVIDIA's driver; link with `nvcc -cudart shared` \
+                     and let the loader find the emulator as libcudart.so.12 or libcudart.so.13 too"
+                );
+            });
+        }
         Err(Status::NOT_FOUND)
     }
 }

@@ -1,7 +1,9 @@
 //! Images of code: text, a cubin, or a fat binary that holds either.
 //!
 //! The layout of fat binaries is that of CUDA's `fatbinary` tool: a header, then entries, each with a
-//! header of its own; PTX may be compressed as an LZ4 block.
+//! header of its own; PTX may be compressed as an LZ4 block or as a zstd frame.
+
+use std::io::Read;
 
 /// What an image is.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,15 +93,22 @@ fn ptx_of(bytes: &[u8]) -> Result<String, String> {
 
 fn payload(entry: &[u8], data: &[u8]) -> Result<Vec<u8>, String> {
     let flags = u64_at(entry, 40).unwrap_or(0);
-    if flags & FLAG_ZSTD != 0 {
-        return Err("the PTX of the fat binary is compressed by zstd: compile with --no-compress".into());
-    }
-    if flags & FLAG_LZ4 == 0 {
+    if flags & (FLAG_LZ4 | FLAG_ZSTD) == 0 {
         return Ok(data.to_vec());
     }
     let (packed, length) = (u32_at(entry, 16).unwrap_or(0) as usize, u64_at(entry, 56).unwrap_or(0) as usize);
     let data = data.get(..packed).filter(|_| length <= LONGEST);
-    data.and_then(|data| unpack_lz4(data, length)).ok_or_else(|| "the PTX of the fat binary is broken".into())
+    let unpack = if flags & FLAG_ZSTD != 0 { unpack_zstd } else { unpack_lz4 };
+    data.and_then(|data| unpack(data, length)).ok_or_else(|| "the PTX of the fat binary is broken".into())
+}
+
+/// Expands a zstd frame (RFC 8878).
+fn unpack_zstd(data: &[u8], length: usize) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(length);
+    let frame = ruzstd::decoding::StreamingDecoder::new(data).ok()?;
+    // One byte more than is expected shows a longer frame without expanding it.
+    frame.take(length as u64 + 1).read_to_end(&mut out).ok()?;
+    (out.len() == length).then_some(out)
 }
 
 /// Expands an LZ4 block (LZ4 block format description).
@@ -193,6 +202,12 @@ mod tests {
         // Two literals, then six bytes from two back, then the last literal.
         let packed = [0x22, b'a', b'b', 2, 0, 0x10, b'c'];
         assert_eq!(ptx_of(&fat(FLAG_LZ4, &packed, 9)).as_deref(), Ok("ababababc"));
+        // A frame of 3 bytes with one raw block, and one with a block of three times the same byte.
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 3, 0x19, 0, 0, b'p', b't', b'x'];
+        assert_eq!(ptx_of(&fat(FLAG_ZSTD, &frame, 3)).as_deref(), Ok("ptx"));
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 3, 0x1b, 0, 0, b'a'];
+        assert_eq!(ptx_of(&fat(FLAG_ZSTD, &frame, 3)).as_deref(), Ok("aaa"));
+        assert!(ptx_of(&fat(FLAG_ZSTD, &frame, 2)).is_err());
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub fn prepare(
         (true, false) => from_extra(&function, extra)?,
         _ => from_pointers(&function, parameters)?,
     };
-    Ok(KernelLaunch { function, grid, block, shared_bytes, parameters })
+    Ok(KernelLaunch { function, grid, block, shared_bytes, parameters, cooperative: false })
 }
 
 /// Arguments as an array of pointers, one for each parameter.
@@ -136,7 +136,8 @@ fn launch(
     if function.context != stream.context {
         return Err(Status::INVALID_HANDLE);
     }
-    let launch = prepare(function, grid, block, shared_bytes, arguments.parameters, arguments.extra)?;
+    let mut launch = prepare(function, grid, block, shared_bytes, arguments.parameters, arguments.extra)?;
+    launch.cooperative = cooperative;
     if cooperative {
         fits_at_once(&launch)?;
     }

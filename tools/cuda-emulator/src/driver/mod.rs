@@ -5,31 +5,31 @@
 //! in submission order, on the calling thread; what a program can observe of streams, events,
 //! captures and sticky errors is that of a card.
 
-mod abi;
+pub(crate) mod abi;
 mod absent;
 mod capture;
 mod configuration;
-mod context;
-mod copy;
-mod device;
+pub(crate) mod context;
+pub(crate) mod copy;
+pub(crate) mod device;
 mod entry;
-mod event;
+pub(crate) mod event;
 mod fatbin;
-mod graph;
+pub(crate) mod graph;
 mod graph_nodes;
-mod launch;
+pub(crate) mod launch;
 mod library;
 mod link;
-mod memory;
-mod mirror;
-mod module;
-mod occupancy;
+pub(crate) mod memory;
+pub(crate) mod mirror;
+pub(crate) mod module;
+pub(crate) mod occupancy;
 mod operation;
-mod pool;
+pub(crate) mod pool;
 mod report;
-mod state;
-mod status;
-mod stream;
+pub(crate) mod state;
+pub(crate) mod status;
+pub(crate) mod stream;
 
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,7 +37,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use status::{Outcome, Status};
 
 /// Runs the body of an entry point; a panic must not cross into C.
-fn boundary(name: &str, body: impl FnOnce() -> Outcome) -> c_int {
+pub(crate) fn boundary(name: &str, body: impl FnOnce() -> Outcome) -> c_int {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => 0,
         Ok(Err(status)) => status.0,

@@ -69,6 +69,12 @@ impl Refusal {
     }
 }
 
+/// The architecture that PTX is for: 86 of `sm_86`.
+fn target_of(module: &Module) -> Option<u32> {
+    let digits: String = module.target.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
 /// Parses and loads PTX under the rules of the emulated driver and device.
 fn build(current: &Current, text: &str) -> Result<LoadedModule, Refusal> {
     let most = current.driver.configuration.ptx_version();
@@ -90,8 +96,7 @@ fn build(current: &Current, text: &str) -> Result<LoadedModule, Refusal> {
         return Err(Refusal::new(Status::UNSUPPORTED_PTX_VERSION, line));
     }
     let capability = (10 * COMPUTE_CAPABILITY.0 + COMPUTE_CAPABILITY.1) as u32;
-    let digits: String = module.target.chars().filter(char::is_ascii_digit).collect();
-    if digits.parse::<u32>().is_ok_and(|target| target > capability) {
+    if target_of(&module).is_some_and(|target| target > capability) {
         let line = format!("the PTX is for {}, the device is sm_{capability}", module.target);
         return Err(Refusal::new(Status::INVALID_PTX, line));
     }
@@ -262,14 +267,14 @@ const CARVEOUT: c_int = 9;
 pub fn function_attribute(function: Handle, number: c_int) -> Outcome<c_int> {
     let function = driver()?.functions.get(function)?;
     let kernel = function.kernel();
-    let (major, minor) = function.image.loaded().module().version;
     Ok(match number {
         0 => kernel.max_threads as c_int,
         1 => kernel.shared_static as c_int,
         2 => 0,
         3 => kernel.local_bytes as c_int,
         4 => kernel.registers as c_int,
-        5 => (10 * major + minor) as c_int,
+        // The architecture, whatever the version of the language.
+        5 => target_of(function.image.loaded().module()).unwrap_or_default() as c_int,
         6 => 10 * COMPUTE_CAPABILITY.0 + COMPUTE_CAPABILITY.1,
         7 => 0,
         MAX_DYNAMIC_SHARED => function.max_dynamic_shared.load(Ordering::Relaxed) as c_int,

@@ -22,6 +22,8 @@ pub struct KernelLaunch {
     pub block: [u32; 3],
     pub shared_bytes: u32,
     pub parameters: Arc<[u8]>,
+    /// The blocks may wait for each other.
+    pub cooperative: bool,
 }
 
 /// A host function with its argument.
@@ -136,8 +138,10 @@ impl KernelLaunch {
         };
         let image = &self.function.image;
         let memory = &image.device.memory;
-        let counted =
-            alone(driver, true, || execute::launch(image.loaded(), &launch, memory, &driver.settings));
+        let counted = alone(driver, true, || {
+            let run = if self.cooperative { execute::launch_cooperative } else { execute::launch };
+            run(image.loaded(), &launch, memory, &driver.settings)
+        });
         match counted {
             Ok(counters) => {
                 driver.reporter.count(&driver.configuration.report, &kernel.name, &counters);

@@ -230,6 +230,17 @@ impl Block<'_> {
             let message = format!("{bytes} bytes at global address {address:#x}, not a multiple of {bytes}");
             return Err(LaneFault::new(FaultKind::Misaligned, message, lane));
         }
+        if self.find_allocation(address, bytes).is_err() {
+            // Another block may have called `malloc`.
+            self.renew_allocations();
+            self.find_allocation(address, bytes)
+                .map_err(|before| self.outside(address, bytes, lane, before))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the allocation that holds these bytes the recent one; else the one that starts before them.
+    fn find_allocation(&mut self, address: u64, bytes: u32) -> Result<(), Option<Allocation>> {
         let place = self.allocations.partition_point(|allocation| allocation.base <= address);
         let found = place.checked_sub(1).map(|before| self.allocations[before]);
         match found {
@@ -238,10 +249,16 @@ impl Block<'_> {
                     && allocation.length - (address - allocation.base) >= bytes.into() =>
             {
                 self.recent = allocation;
+                Ok(())
             }
-            _ => return Err(self.outside(address, bytes, lane, found)),
+            before => Err(before),
         }
-        Ok(())
+    }
+
+    /// Takes notice of what kernels have allocated and freed.
+    pub(super) fn renew_allocations(&mut self) {
+        self.allocations = self.memory.snapshot();
+        self.recent = Allocation { base: 0, length: 0 };
     }
 
     #[cold]

@@ -13,6 +13,8 @@ use crate::observe::Counters;
 
 /// Named barriers of a block.
 const BARRIERS: usize = 16;
+/// Instructions of a warp before the others of its block get their turn.
+const TURN: u64 = 1 << 16;
 
 /// A barrier that some warps have reached.
 #[derive(Clone, Default)]
@@ -63,6 +65,8 @@ pub(super) struct Block<'a> {
     released: Vec<(u32, Barrier)>,
     /// Instructions issued so far: the clock.
     pub(super) clock: u64,
+    /// Instructions that a warp may run before the others get their turn.
+    pub(super) patience: u64,
 }
 
 impl Warp {
@@ -109,11 +113,19 @@ impl<'a> Block<'a> {
             votes: vec![None; warps],
             released: Vec::new(),
             clock: 0,
+            patience: TURN,
         }
     }
 
     /// Runs the block with this index in the grid.
     pub(super) fn run(&mut self, index: [u32; 3]) -> Result<(), Fault> {
+        let mut warps = self.start(index)?;
+        while self.turn(&mut warps)? {}
+        self.finish(&warps)
+    }
+
+    /// The warps of the block with this index, at the start of the kernel.
+    pub(super) fn start(&mut self, index: [u32; 3]) -> Result<Vec<Warp>, Fault> {
         self.place.index = index;
         self.shared.reset();
         self.barriers.fill(Barrier::default());
@@ -128,19 +140,27 @@ impl<'a> Block<'a> {
                 .map_err(|fault| self.located(*fault, number, 0))?;
             warps.push(warp);
         }
-        loop {
-            let mut progress = false;
-            for number in 0..warps.len() {
-                if warps[number].status == Status::Ready {
-                    progress = true;
-                    self.run_warp(&mut warps[number])?;
-                    self.release(&mut warps);
-                }
+        Ok(warps)
+    }
+
+    /// Gives each warp that can run a turn; whether there was one.
+    pub(super) fn turn(&mut self, warps: &mut [Warp]) -> Result<bool, Fault> {
+        let mut progress = false;
+        for number in 0..warps.len() {
+            if warps[number].status == Status::Resting {
+                warps[number].status = Status::Ready;
             }
-            if !progress {
-                break;
+            if warps[number].status == Status::Ready {
+                progress = true;
+                self.run_warp(&mut warps[number])?;
+                self.release(warps);
             }
         }
+        Ok(progress)
+    }
+
+    /// Ends a block in which no warp can run any more.
+    pub(super) fn finish(&mut self, warps: &[Warp]) -> Result<(), Fault> {
         self.counters.blocks += 1;
         match warps.iter().find(|warp| warp.status != Status::Done) {
             Some(stuck) => Err(self.stuck(stuck)),

@@ -170,7 +170,8 @@ impl Block<'_> {
                 Space::Generic => split(&mut at, u32::MAX),
                 space => [(space, u32::MAX), (space, 0), (space, 0)],
             };
-            let (row, shift) = (layout.registers[(n / layout.packed) as usize], 16 * (n % layout.packed));
+            let (row, shift) =
+                (layout.registers[(n / layout.packed) as usize], 8 * access.size * (n % layout.packed));
             for (space, mask) in parts.into_iter().filter(|&(_, mask)| mask != 0) {
                 for lane in lanes(mask) {
                     self.element(warp, space, &at, lane, access.size, (row, shift), load)?;
@@ -197,7 +198,7 @@ impl Block<'_> {
         let (address, one) = (at[lane as usize], 1 << lane);
         let thread = warp.index * LANES as u32 + lane;
         let old = get(&warp.top().registers, row, lane);
-        let kept = if size == 2 { 0xffff } else { 0xffff_ffff };
+        let kept = u64::MAX >> (64 - 8 * size);
         if space == Space::Shared {
             self.shared.check(address, size, lane)?;
         } else {
@@ -212,7 +213,7 @@ impl Block<'_> {
                 self.memory.load(address, size)
             };
             let value = (old & !(kept << shift)) | value << shift;
-            set(&mut warp.top_mut().registers, row, lane, value, 4, false);
+            set(&mut warp.top_mut().registers, row, lane, value, size, false);
             return Ok(());
         }
         let value = old >> shift & kept;

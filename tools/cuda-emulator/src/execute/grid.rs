@@ -70,6 +70,7 @@ pub fn launch_into(
     } else {
         std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     }
+    memory.settle_heap();
     let mut outcome = shared.outcome.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     outcome.printed.sort_by_key(|&(index, _)| index);
     let last = outcome.fault.as_ref().map_or(u64::MAX, |&(index, _)| index);
@@ -130,7 +131,7 @@ impl Shared {
 }
 
 /// A worker's counters with the instructions by class.
-fn totals(block: &Block<'_>) -> Counters {
+pub(super) fn totals(block: &Block<'_>) -> Counters {
     let mut counters = block.counters.clone();
     for ((instruction, &lanes), &warps) in
         block.program.code.iter().zip(&block.lane_counts).zip(&block.warp_counts)
@@ -143,7 +144,7 @@ fn totals(block: &Block<'_>) -> Counters {
 }
 
 /// Whether the device can run such a launch.
-fn check(launch: &Launch<'_>, program: &Program) -> Result<Place, String> {
+pub(super) fn check(launch: &Launch<'_>, program: &Program) -> Result<Place, String> {
     let kernel = launch.kernel;
     let threads = launch.block.iter().map(|&n| u64::from(n)).product::<u64>();
     if launch.grid.contains(&0) || launch.block.contains(&0) {
@@ -172,5 +173,6 @@ fn check(launch: &Launch<'_>, program: &Program) -> Result<Place, String> {
         index: [0; 3],
         shared_total,
         shared_dynamic: launch.shared_bytes,
+        workspace: 0,
     })
 }

@@ -3,9 +3,11 @@
 mod access;
 mod atomic;
 mod block;
+mod cooperative;
 mod exchange;
 mod grid;
 mod local;
+mod mbarrier;
 mod print;
 mod run;
 mod shared;
@@ -15,6 +17,7 @@ mod warp;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use cooperative::launch_cooperative;
 pub use grid::{launch, launch_into};
 
 use crate::error::{Fault, FaultKind};
@@ -173,8 +176,18 @@ impl LoadedModule {
 
 /// Addresses of functions: no memory is there.
 const FUNCTIONS: u64 = 0x3_0000_0000;
-/// The architecture's limit on registers of a thread.
+/// Threads of the largest block.
+const MOST_THREADS: u32 = 1024;
+/// The architecture's limits on registers: of a thread, of a multiprocessor.
 const MOST_REGISTERS: u32 = 255;
+const REGISTERS: u32 = 65536;
+
+/// Registers of a thread, no more than a block of the largest size can have: a compiler sees to it that such
+/// a block fits, and virtual registers are many more than are alive at once.
+fn registers(virtual_registers: u32, max_threads: u32) -> u32 {
+    let share = REGISTERS / max_threads.next_multiple_of(128).max(128) / 8 * 8;
+    virtual_registers.min(share).min(MOST_REGISTERS)
+}
 
 /// Allocates the module's global and constant variables and writes their initial values.
 fn place_variables(module: &Module, memory: &DeviceMemory, symbols: &mut Symbols) -> Result<(), Fault> {
@@ -234,7 +247,27 @@ fn describe(function: &Function, program: &Program) -> Kernel {
         parameter_bytes: end,
         shared_static: program.shared_static,
         local_bytes: code.local_bytes,
-        max_threads: function.max_threads.unwrap_or(1024),
-        registers: (code.words + 2 * code.longs).min(MOST_REGISTERS),
+        max_threads: function.max_threads.unwrap_or(MOST_THREADS),
+        registers: registers(
+            code.words.saturating_add(code.longs.saturating_mul(2)),
+            function.max_threads.unwrap_or(MOST_THREADS),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_of_the_largest_size_has_its_registers() {
+        for threads in [1, 32, 96, 128, 256, 384, 512, 640, 768, 1000, 1024] {
+            let each = registers(10_000, threads);
+            // Allocation is by warps in units of 256, over four schedulers.
+            let warps = threads.div_ceil(32).next_multiple_of(4);
+            assert!(warps * (each * 32).next_multiple_of(256) <= REGISTERS, "{threads} threads: {each}");
+        }
+        assert_eq!(registers(40, 256), 40);
+        assert_eq!(registers(10_000, 128), 255);
     }
 }

@@ -6,9 +6,8 @@ use super::exchange::{matching, reduce, shuffle, vote};
 use super::warp::{Group, LaneFault, LaneResult, Status, Warp, lanes};
 use crate::error::{Fault, FaultKind};
 use crate::ir::{Argument, Callee, Operation, Row};
+use crate::memory::MemoryError;
 
-/// Instructions that a warp may run before the others of its block get their turn.
-const TURN: u64 = 1 << 16;
 /// Instructions after which a warp is taken to loop for ever.
 const LIMIT: u64 = 1 << 30;
 
@@ -22,7 +21,7 @@ enum Meeting {
 impl Block<'_> {
     /// Runs a warp until it waits, ends, or has had its turn.
     pub(super) fn run_warp(&mut self, warp: &mut Warp) -> Result<(), Fault> {
-        let end = warp.executed + TURN;
+        let end = warp.executed + self.patience;
         while warp.status == Status::Ready && warp.executed < end {
             let frame = warp.top();
             let pc = frame.current.pc;
@@ -167,6 +166,9 @@ impl Block<'_> {
                     frame.registers.predicates[row as usize] ^ if inverted { u32::MAX } else { 0 }
                 });
                 self.copy_async(warp, [shared, global], *size, *source, ignored, mask)?;
+            }
+            Operation::BarrierObject { memory, action } => {
+                self.barrier_object(warp, memory, *action, mask)?;
             }
             Operation::CommitGroup => Self::commit_group(warp, mask),
             Operation::WaitGroup(left) => self.wait_group(warp, *left, mask),
@@ -351,9 +353,10 @@ impl Block<'_> {
                 }
                 return Err(self.assertion(warp, values, lane));
             }
-            Callee::Missing(name) => {
-                let message = format!("`{name}` is called but the module does not define it");
-                return Err(LaneFault::new(FaultKind::UnresolvedSymbol, message, lane));
+            Callee::Allocate | Callee::Free => {
+                self.heap_call(warp, pc, mask, *callee == Callee::Allocate, arguments)?;
+                warp.top_mut().go(pc + 1);
+                return Ok(());
             }
             Callee::Indirect(row) => {
                 let address = get(&frame.registers, Row::Long(*row), lane);
@@ -369,6 +372,40 @@ impl Block<'_> {
             }
         };
         self.enter(warp, function, mask, arguments, pc, mask)
+    }
+
+    /// `malloc` and `free`, lane by lane.
+    fn heap_call(
+        &mut self,
+        warp: &mut Warp,
+        pc: u32,
+        mask: u32,
+        allocates: bool,
+        arguments: &[Argument],
+    ) -> LaneResult<()> {
+        let base = warp.top().local;
+        for lane in lanes(mask) {
+            let value = argument_value(warp, base, arguments.first(), lane)?;
+            if allocates {
+                let address = self.memory.heap_allocate(value).unwrap_or(0);
+                if let Operation::Call { results, .. } = &self.program.code[pc as usize].operation
+                    && let Some(result) = results.first()
+                {
+                    warp.local.store((base + result.offset).into(), 8, lane, address);
+                }
+            } else if value != 0
+                && let Err(error) = self.memory.heap_free(value)
+            {
+                let kind = match error {
+                    MemoryError::Freed(_) => FaultKind::FreedMemory,
+                    _ => FaultKind::OutOfBounds,
+                };
+                let message = format!("`free` of {value:#x}, where no block of the kernels' heap starts");
+                return Err(LaneFault::new(kind, message, lane));
+            }
+        }
+        self.renew_allocations();
+        Ok(())
     }
 
     /// Enters a function with the lanes in `taken`; those of `mask` that call another one come back here.

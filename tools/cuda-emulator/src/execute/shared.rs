@@ -2,6 +2,8 @@
 //! who touched each word since when. Two accesses of different threads, one of them a write, are a race
 //! unless a chain of barriers orders them (as vector clocks do, with the warp as the unit).
 
+use std::collections::HashMap;
+
 use super::warp::{LaneFault, LaneResult};
 use crate::error::FaultKind;
 
@@ -58,6 +60,16 @@ pub(super) struct SharedMemory {
     time: u32,
     check_written: bool,
     check_races: bool,
+    /// The barrier objects by address.
+    objects: HashMap<u64, Object>,
+}
+
+/// What a barrier object orders, as times for each warp: the arrivals of the phase under way, and those of
+/// the phases that have ended.
+#[derive(Default)]
+struct Object {
+    arriving: Vec<u32>,
+    ended: Vec<u32>,
 }
 
 impl SharedMemory {
@@ -73,6 +85,7 @@ impl SharedMemory {
             time: 1,
             check_written,
             check_races,
+            objects: HashMap::new(),
         }
     }
 
@@ -82,6 +95,44 @@ impl SharedMemory {
         self.known.fill(0);
         self.floor = 0;
         self.time = 1;
+        self.objects.clear();
+    }
+
+    /// Writes a barrier object at a checked address.
+    pub(super) fn set_object(&mut self, address: u64, value: u64) {
+        self.store(address, 8, value);
+        let first = (address / 4) as usize;
+        self.shadow[first..first + 2].fill(Word { written: 0x0f, ..FRESH });
+        let warps = self.warps;
+        let fresh = || Object { arriving: vec![0; warps], ended: vec![0; warps] };
+        self.objects.entry(address).or_insert_with(fresh);
+    }
+
+    /// Whether a barrier object was ever initialised there.
+    pub(super) fn is_object(&self, address: u64) -> bool {
+        self.objects.contains_key(&address)
+    }
+
+    /// A warp arrives at a barrier object, whose phase may end with that.
+    pub(super) fn arrive_at(&mut self, address: u64, warp: usize, ends: bool) {
+        let Some(object) = self.objects.get_mut(&address) else { return };
+        for (u, time) in object.arriving.iter_mut().enumerate() {
+            *time = self.known[warp * self.warps + u].max(self.floor).max(*time);
+        }
+        object.arriving[warp] = self.time;
+        self.time += 1;
+        if ends {
+            object.ended = std::mem::replace(&mut object.arriving, vec![0; self.warps]);
+        }
+    }
+
+    /// A warp has seen the phase of a barrier object end.
+    pub(super) fn pass(&mut self, address: u64, warp: usize) {
+        let Some(object) = self.objects.get(&address) else { return };
+        for (u, &time) in object.ended.iter().enumerate() {
+            let known = &mut self.known[warp * self.warps + u];
+            *known = (*known).max(time);
+        }
     }
 
     /// Refuses an access outside the block's shared memory or misaligned.

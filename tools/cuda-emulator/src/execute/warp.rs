@@ -166,6 +166,8 @@ pub(super) enum Status {
     Ready,
     /// At a barrier, by number.
     AtBarrier(u32),
+    /// At nothing: it found a barrier object's phase not ended, and lets the others run.
+    Resting,
     Done,
 }
 
@@ -251,6 +253,8 @@ pub(super) struct Place {
     pub(super) index: [u32; 3],
     pub(super) shared_total: u32,
     pub(super) shared_dynamic: u32,
+    /// Where the blocks of a cooperative launch meet; 0 in other launches.
+    pub(super) workspace: u64,
 }
 
 impl Place {
@@ -277,6 +281,7 @@ impl Place {
             Special::MaskGe => !below,
             Special::SharedTotal => self.shared_total,
             Special::SharedDynamic => self.shared_dynamic,
+            Special::Workspace(half) => (self.workspace >> (32 * half)) as u32,
             Special::Zero => 0,
         }
     }

@@ -69,7 +69,7 @@ fn space(s: &mut Suffixes<'_>) -> Space {
 }
 
 /// The operand's address in the named space; a variable in a frame makes a parameter a local access.
-fn access(cx: &mut Decoder<'_>, operand: &Operand, space: Space, ty: Type) -> Decoded<Access> {
+pub(super) fn access(cx: &mut Decoder<'_>, operand: &Operand, space: Space, ty: Type) -> Decoded<Access> {
     let (base, offset, found) = cx.address(operand)?;
     let space = match (space, found) {
         (Space::Param, Some(Space::Local)) | (Space::Generic, Some(Space::Local)) => Space::Local,
@@ -172,6 +172,9 @@ fn asynchronous(
 ) -> Decoded<(Class, Option<Operation>)> {
     if !s.take("async") {
         return Ok((Class::Global, None));
+    }
+    if s.take("mbarrier") {
+        return Ok((Class::Synchronisation, super::mbarrier::decode(cx, i, s)?));
     }
     if s.take("commit_group") {
         return Ok((Class::Synchronisation, s.is_empty().then_some(Operation::CommitGroup)));

@@ -3,8 +3,8 @@
 
 use super::Operation;
 use super::decode::{Decoded, Decoder, Suffixes};
-use super::integer::{lanes1, lanes3};
-use super::registers::{Lane, Registers, ternary, unary, vectorised};
+use super::integer::{lanes1, lanes2, lanes3};
+use super::registers::{Lane, Registers, binary, ternary, unary, vectorised};
 use crate::ptx::{Instruction, Operand, Type};
 
 /// `prmt` in one of its modes (PTX ISA, `prmt`).
@@ -162,6 +162,13 @@ fn extract(a: u64, at: u32, length: u32, width: u32, signed: bool) -> u64 {
     if sign { (field & mask) | !mask } else { field & mask }
 }
 
+/// `length` ones from bit `at` on; counts of 32 and more wrap around or count as 32.
+#[inline(always)]
+fn mask(at: u32, length: u32, wraps: bool) -> u32 {
+    let [at, length] = [at, length].map(|n| if wraps { n & 31 } else { n.min(32) });
+    (((1u64 << length) - 1) << at) as u32
+}
+
 #[inline(always)]
 fn insert(a: u64, b: u64, at: u32, length: u32, width: u32) -> u64 {
     let (at, length) = (at & 255, length & 255);
@@ -171,6 +178,21 @@ fn insert(a: u64, b: u64, at: u32, length: u32, width: u32) -> u64 {
     let kept = length.min(width - at);
     let mask = if kept >= 64 { u64::MAX } else { ((1u64 << kept) - 1) << at };
     (b & !mask) | ((a << at) & mask)
+}
+
+vectorised! {
+/// `bmsk`.
+pub(super) fn bit_mask(cx: &mut Decoder<'_>, i: &Instruction, suffixes: Suffixes<'_>) -> Decoded<Option<Operation>> {
+    let mut s = suffixes;
+    let wraps = s.one_of(&["wrap", "clamp"]) == Some("wrap");
+    let ty = cx.ty(&mut s, i)?;
+    cx.finish(&s, i)?;
+    if ty != Type::B32 {
+        return Ok(None);
+    }
+    let rows = [cx.destination(i, 0, ty)?, cx.source(i, 1, Type::U32)?, cx.source(i, 2, Type::U32)?];
+    Ok(Some(lanes2!(rows, |at: u32, length: u32| mask(at, length, wraps))))
+}
 }
 
 vectorised! {

@@ -3,6 +3,7 @@
 
 use super::decode::{Decoded, Decoder, Suffixes};
 use super::{Callee, Operation, Reduction, Row, ShuffleMode, VoteMode};
+use crate::error::{Fault, FaultKind};
 use crate::observe::Class;
 use crate::ptx::{Instruction, Operand, Type};
 
@@ -28,6 +29,7 @@ pub(super) fn knows(name: &str) -> bool {
             | "redux"
             | "nanosleep"
             | "pmevent"
+            | "mbarrier"
     )
 }
 
@@ -52,6 +54,7 @@ pub(super) fn decode(cx: &mut Decoder<'_>, i: &Instruction) -> Decoded<(Class, O
             s.ignore(&["u32", "mask"]);
             (Class::Control, Some(Operation::Nothing))
         }
+        "mbarrier" => (Class::Synchronisation, super::mbarrier::decode(cx, i, &mut s)?),
         "bar" | "barrier" => (Class::Synchronisation, barrier(cx, i, &mut s)?),
         _ => (Class::Synchronisation, warp_wide(cx, i, &mut s)?),
     };
@@ -67,6 +70,15 @@ fn label(cx: &Decoder<'_>, operand: &Operand) -> Decoded<u32> {
 }
 
 fn control(cx: &mut Decoder<'_>, i: &Instruction, s: &mut Suffixes<'_>) -> Decoded<Option<Operation>> {
+    let most = match i.opcode[0].as_str() {
+        "bra" => 1,
+        "brx" => 2,
+        "call" => 4,
+        _ => 0,
+    };
+    if i.operands.len() > most {
+        return cx.unknown(format!("`{}` with {} operands", i.opcode.join("."), i.operands.len()));
+    }
     Ok(Some(match i.opcode[0].as_str() {
         "bra" => Operation::Branch { target: label(cx, cx.operand(i, 0)?)? },
         "brx" => {
@@ -102,7 +114,12 @@ fn call(cx: &mut Decoder<'_>, i: &Instruction) -> Decoded<Operation> {
             (Some(&index), _) => Callee::Function(index),
             (None, "vprintf") => Callee::Print,
             (None, "__assertfail") => Callee::AssertFail,
-            (None, name) => Callee::Missing(name.to_string()),
+            (None, "malloc") => Callee::Allocate,
+            (None, "free") => Callee::Free,
+            (None, name) => {
+                let message = format!("`{name}` is called but the module does not define it");
+                return Err(Fault::new(FaultKind::UnresolvedSymbol, message));
+            }
         },
         Some(operand @ Operand::Register(_)) => match cx.source_row(operand, Type::U64)? {
             Row::Long(row) => Callee::Indirect(row),

@@ -171,6 +171,8 @@ impl<'a> Decoder<'a> {
             ("%lanemask_ge", _) => Special::MaskGe,
             ("%total_smem_size", _) => Special::SharedTotal,
             ("%dynamic_smem_size", _) => Special::SharedDynamic,
+            ("%envreg1", _) => Special::Workspace(1),
+            ("%envreg2", _) => Special::Workspace(0),
             ("%smid" | "%gridid", _) => Special::Zero,
             ("%nsmid", _) => return Ok(Row::Word(self.word_constant(28))),
             _ => return self.unknown(format!("special register `{name}` is not known to the emulator")),

@@ -59,6 +59,7 @@ pub(super) fn decode(cx: &mut Decoder<'_>, i: &Instruction) -> Decoded<Option<Op
     match name {
         "vabsdiff4" => return bits::byte_differences(cx, i, s),
         "fns" => return bits::nth_set(cx, i, s),
+        "bmsk" => return bits::bit_mask(cx, i, s),
         "prmt" | "shf" | "lop3" | "dp4a" | "dp2a" => return bits::combine(cx, i, form, s),
         "bfe" | "bfi" | "bfind" | "popc" | "clz" | "brev" => return bits::fields(cx, i, s),
         _ => {}

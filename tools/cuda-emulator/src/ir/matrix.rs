@@ -3,6 +3,7 @@
 
 use super::decode::{Decoded, Decoder, Suffixes};
 use super::half::{half_to_single, single_to_half};
+use super::matrix_exact;
 use super::registers::{LANES, Registers, vectorised};
 use super::{Access, Operation, Row};
 use crate::ptx::{Instruction, Operand, Space, Type};
@@ -12,7 +13,7 @@ use crate::ptx::{Instruction, Operand, Space, Type};
 pub struct FragmentLayout {
     /// Rows of the register file, in the order of the operand list.
     pub registers: Vec<Row>,
-    /// Elements in a register: two halves, or one.
+    /// Elements in a register: four bytes, two halves, or one.
     pub packed: u32,
     /// Columns of the matrix.
     pub columns: u32,
@@ -33,7 +34,7 @@ impl FragmentLayout {
 }
 
 /// Row-major index of element `n` of a lane in a `wmma` matrix of so many elements.
-fn fragment_index(elements: u32, lane: u32, n: u32) -> u32 {
+pub(super) fn fragment_index(elements: u32, lane: u32, n: u32) -> u32 {
     let each = elements / LANES as u32;
     lane * each + n % each
 }
@@ -109,33 +110,34 @@ impl Fragment {
     }
 }
 
+/// Rows of `a` and `d`, columns of `b` and `d`, columns of `a` and rows of `b`.
 #[derive(Clone, Copy)]
-struct Shape {
-    m: usize,
-    n: usize,
-    k: usize,
+pub(super) struct Shape {
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
 }
 
-/// Places of `mma` fragments (PTX ISA, "Matrix Fragments for mma.m16n8k*").
+/// Row-major index of element `e` of a lane in an `mma` fragment with `per` elements in a register (PTX ISA,
+/// "Matrix Fragments for mma.m8n8k*" and "m16n8k*").
+pub(super) fn mma_place(which: char, shape: Shape, per: usize, lane: usize, e: usize) -> usize {
+    let (group, within) = (lane / 4, lane % 4);
+    let (register, part) = (e / per, e % per);
+    let (row, column) = match which {
+        'a' if shape.m == 8 => (group, within * per + part + 4 * per * register),
+        // Registers go down the two halves of the rows first, then along k.
+        'a' => (group + 8 * (register & 1), within * per + part + 4 * per * (register >> 1)),
+        'b' => (within * per + part + 4 * per * register, group),
+        // Pairs of columns, then the lower half of the rows.
+        _ => (group + 8 * (e >> 1), within * 2 + (e & 1)),
+    };
+    row * if which == 'a' { shape.k } else { shape.n } + column
+}
+
+/// Places of the elements of all lanes.
 fn mma_places(which: char, shape: Shape, ty: Type, count: usize) -> Vec<[u16; LANES]> {
     let per = Fragment::parts(ty);
-    (0..count)
-        .map(|e| {
-            std::array::from_fn(|lane| {
-                let (group, within) = (lane / 4, lane % 4);
-                let (register, part) = (e / per, e % per);
-                let (row, column) = match which {
-                    // Registers go down the two halves of the rows first, then along k.
-                    'a' => (group + 8 * (register & 1), within * per + part + 4 * per * (register >> 1)),
-                    'b' => (within * per + part + 4 * per * register, group),
-                    // Pairs of columns, then the lower half of the rows.
-                    _ => (group + 8 * (e >> 1), within * 2 + (e & 1)),
-                };
-                let width = if which == 'a' { shape.k } else { shape.n };
-                (row * width + column) as u16
-            })
-        })
-        .collect()
+    (0..count).map(|e| std::array::from_fn(|lane| mma_place(which, shape, per, lane, e) as u16)).collect()
 }
 
 /// The product of one instruction: `d = a b + c`, each element summed in single precision along k.
@@ -183,6 +185,9 @@ fn product(shape: Shape, fragments: [Fragment; 4]) -> Operation {
 
 /// Decodes a tensor-core instruction; with it the floating-point operations of a warp.
 pub(super) fn decode(cx: &mut Decoder<'_>, i: &Instruction) -> Decoded<(Operation, u32)> {
+    if matrix_exact::knows(i) {
+        return matrix_exact::decode(cx, i)?.map_or_else(|| cx.unknown_opcode(i), Ok);
+    }
     let mut s = Suffixes::new(i);
     let decoded = match i.opcode[0].as_str() {
         "mma" => multiply_accumulate(cx, i, &mut s)?,
@@ -193,22 +198,30 @@ pub(super) fn decode(cx: &mut Decoder<'_>, i: &Instruction) -> Decoded<(Operatio
     decoded.map_or_else(|| cx.unknown_opcode(i), Ok)
 }
 
-fn rows(cx: &mut Decoder<'_>, operand: &Operand, target: bool) -> Decoded<Vec<u32>> {
+/// The registers of a fragment, each holding a value of `ty`.
+pub(super) fn registers(
+    cx: &mut Decoder<'_>,
+    operand: &Operand,
+    target: bool,
+    ty: Type,
+) -> Decoded<Vec<Row>> {
     let list = match operand {
         Operand::Vector(list) => list.as_slice(),
         one => std::slice::from_ref(one),
     };
-    list.iter()
-        .map(|operand| {
-            let row = if target {
-                cx.destination_row(operand, Type::B32)?
-            } else {
-                cx.source_row(operand, Type::B32)?
-            };
-            match row {
-                Row::Word(row) => Ok(row),
-                Row::Long(_) => cx.unknown("a matrix fragment in registers of 64 bits"),
-            }
+    let row = |operand| {
+        if target { cx.destination_row(operand, ty) } else { cx.source_row(operand, ty) }
+    };
+    list.iter().map(row).collect()
+}
+
+/// The registers of a fragment of 32-bit registers.
+pub(super) fn rows(cx: &mut Decoder<'_>, operand: &Operand, target: bool) -> Decoded<Vec<u32>> {
+    registers(cx, operand, target, Type::B32)?
+        .into_iter()
+        .map(|row| match row {
+            Row::Word(row) => Ok(row),
+            Row::Long(_) => cx.unknown("a matrix fragment in registers of 64 bits"),
         })
         .collect()
 }
@@ -223,10 +236,9 @@ fn multiply_accumulate(
     s: &mut Suffixes<'_>,
 ) -> Decoded<Option<(Operation, u32)>> {
     s.ignore(&["sync", "aligned", "row", "col"]);
-    let name = s.one_of(&["m16n8k4", "m16n8k8", "m16n8k16", "m8n8k4"]);
+    let name = s.one_of(&["m16n8k4", "m16n8k8", "m16n8k16"]);
     let types = operand_types(s);
     let (shape, types) = match (name, types.as_slice()) {
-        (Some("m8n8k4"), [Type::F64, ..]) => return double_product(cx, i).map(Some),
         (Some(name), &[d, a, b, c]) => {
             let k = if name == "m16n8k4" {
                 4
@@ -266,45 +278,6 @@ fn multiply_accumulate(
     Ok(Some((product(shape, list), (2 * shape.m * shape.n * shape.k) as u32)))
 }
 
-/// `mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64`.
-fn double_product(cx: &mut Decoder<'_>, i: &Instruction) -> Decoded<(Operation, u32)> {
-    let mut long = |index: usize, target: bool| -> Decoded<Vec<usize>> {
-        let Operand::Vector(list) = cx.operand(i, index)? else { return cx.unknown_opcode(i) };
-        list.iter()
-            .map(|operand| {
-                let row = if target {
-                    cx.destination_row(operand, Type::F64)?
-                } else {
-                    cx.source_row(operand, Type::F64)?
-                };
-                match row {
-                    Row::Long(row) => Ok(row as usize),
-                    Row::Word(_) => cx.unknown_opcode(i),
-                }
-            })
-            .collect()
-    };
-    let (d, a, b, c) = (long(0, true)?, long(1, false)?, long(2, false)?, long(3, false)?);
-    if (d.len(), a.len(), b.len(), c.len()) != (2, 1, 1, 2) {
-        return cx.unknown_opcode(i);
-    }
-    let operation = Operation::Warp(Box::new(move |r, _| {
-        let get = |row: usize, lane: usize| f64::from_bits(r.longs[row][lane]);
-        let value: [[f64; LANES]; 2] = std::array::from_fn(|e| {
-            std::array::from_fn(|lane| {
-                let (row, column) = (lane / 4, 2 * (lane % 4) + e);
-                (0..4).fold(get(c[e], lane), |sum, k| {
-                    get(a[0], 4 * row + k).mul_add(get(b[0], 4 * column + k), sum)
-                })
-            })
-        });
-        for e in 0..2 {
-            r.longs[d[e]] = value[e].map(f64::to_bits);
-        }
-    }));
-    Ok((operation, 2 * 8 * 8 * 4))
-}
-
 fn load_matrix(cx: &mut Decoder<'_>, i: &Instruction, s: &mut Suffixes<'_>) -> Decoded<Option<Operation>> {
     s.ignore(&["sync", "aligned", "m8n8", "shared", "shared::cta", "b16"]);
     let transposed = s.take("trans");
@@ -324,7 +297,7 @@ fn load_matrix(cx: &mut Decoder<'_>, i: &Instruction, s: &mut Suffixes<'_>) -> D
 }
 
 /// The matrix that a `wmma` operand is: rows, columns.
-fn extent(which: char, shape: Shape) -> (usize, usize) {
+pub(super) fn extent(which: char, shape: Shape) -> (usize, usize) {
     match which {
         'a' => (shape.m, shape.k),
         'b' => (shape.k, shape.n),
@@ -337,12 +310,13 @@ fn fragments(
     i: &Instruction,
     s: &mut Suffixes<'_>,
 ) -> Decoded<Option<(Operation, u32)>> {
-    let shapes = ["m16n16k16", "m32n8k16", "m8n32k16", "m16n16k8"];
+    let shapes = ["m16n16k16", "m32n8k16", "m8n32k16", "m16n16k8", "m8n8k4"];
     let Some(name) = s.one_of(&shapes) else { return Ok(None) };
     let (m, n, k) = match name {
         "m16n16k16" => (16, 16, 16),
         "m32n8k16" => (32, 8, 16),
         "m8n32k16" => (8, 32, 16),
+        "m8n8k4" => (8, 8, 4),
         _ => (16, 16, 8),
     };
     let shape = Shape { m, n, k };
@@ -365,18 +339,25 @@ fn fragments(
     };
     let ty = cx.ty(s, i)?;
     let (memory, value) = if load { (1, 0) } else { (0, 1) };
-    let registers: Vec<Row> = rows(cx, cx.operand(i, value)?, load)?.into_iter().map(Row::Word).collect();
+    let size = match ty.size() {
+        1 | 2 | 8 => ty.size(),
+        _ => 4,
+    };
+    let held = if size == 8 { Type::B64 } else { Type::B32 };
+    let registers = registers(cx, cx.operand(i, value)?, load, held)?;
     let (base, offset, _) = cx.address(cx.operand(i, memory)?)?;
-    let size = if ty.size() == 2 { 2 } else { 4 };
     let access = Access { space, base, offset, size, signed: false, rows: Vec::new() };
     let (height, width) = extent(which, shape);
-    let packed = if size == 2 { 2 } else { 1 };
+    let packed = if size == 8 { 1 } else { 4 / size };
     let elements = (height * width) as u32;
     let layout = FragmentLayout { registers, packed, columns: width as u32, elements, column_major };
     let stride = match i.operands.get(2) {
         Some(operand) => Some(cx.source_row(operand, Type::U32)?),
         None => None,
     };
+    if layout.registers.iter().any(|row| matches!(row, Row::Long(_)) != (size == 8)) {
+        return Ok(None);
+    }
     let operation = if load {
         Operation::LoadFragment { access, stride, layout }
     } else {

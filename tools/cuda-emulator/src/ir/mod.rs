@@ -12,6 +12,8 @@ mod float;
 mod half;
 mod integer;
 pub mod matrix;
+mod matrix_exact;
+pub mod mbarrier;
 mod program;
 pub mod registers;
 pub mod rounding;
@@ -45,6 +47,8 @@ pub enum Special {
     MaskGe,
     SharedTotal,
     SharedDynamic,
+    /// The two halves of the address of a cooperative launch's workspace, the lower one first.
+    Workspace(usize),
     Zero,
 }
 
@@ -152,8 +156,10 @@ pub enum Callee {
     Print,
     /// `__assertfail`.
     AssertFail,
-    /// `malloc` and `free` on the device are not offered: calling them faults when it happens.
-    Missing(String),
+    /// `malloc`.
+    Allocate,
+    /// `free`.
+    Free,
 }
 
 /// Bytes that a call copies between two frames' local memories.
@@ -266,6 +272,11 @@ pub enum Operation {
         threads: Option<u32>,
         p: u32,
         negated: bool,
+    },
+    /// An instruction on a barrier object in shared memory.
+    BarrierObject {
+        memory: Access,
+        action: mbarrier::BarrierAction,
     },
     Clock {
         d: Row,

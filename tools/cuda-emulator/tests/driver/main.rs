@@ -12,5 +12,6 @@ mod graphs;
 mod memory;
 mod modules;
 mod report;
+mod runtime;
 mod sharing;
 mod streams;

@@ -69,7 +69,7 @@ emulated! {
 emulated! {
     fn functions_tell_their_parameters_and_limits[] {
         start();
-        let module = load(KERNELS).unwrap();
+        let module = load(&KERNELS.replace(".version 8.0", ".version 8.3")).unwrap();
         let (dynamic, narrow) = (function(module, "dynamic"), function(module, "narrow"));
         assert_eq!(function(module, "dynamic"), dynamic);
         use sys::CUfunction_attribute::*;
@@ -137,6 +137,63 @@ emulated! {
         config.blockDimX = 65;
         assert_eq!(unsafe { sys::cuLaunchKernelEx(&config, narrow, null_mut(), null_mut()) }, CUDA_ERROR_INVALID_VALUE);
     }
+}
+
+emulated! {
+    /// What a driver's linker refuses: the name is said when the module is loaded, not when it is called.
+    fn an_undefined_function_is_refused_at_load[] {
+        start();
+        let declared = format!("{KERNELS}\n.extern .func elsewhere ();\n");
+        assert!(load(&declared).is_ok(), "nobody calls it");
+        let called = format!("{declared}.visible .entry caller()\n{{\n\tcall elsewhere, ();\n\tret;\n}}\n");
+        assert_eq!(load(&called), Err(CUDA_ERROR_INVALID_PTX));
+    }
+    errors(text) { assert!(text.contains("`elsewhere` is called but the module does not define it"), "{text}"); }
+}
+
+/// `allocate`: takes bytes from the kernels' heap and says where they are.
+const HEAP: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.extern .func (.param .b64 result) malloc (.param .b64 bytes);
+.visible .entry allocate(.param .u64 bytes, .param .u64 out)
+{
+    .reg .b64 %d<4>;
+    .param .b64 argument;
+    .param .b64 address;
+    ld.param.u64 %d1, [bytes];
+    ld.param.u64 %d2, [out];
+    st.param.b64 [argument], %d1;
+    call (address), malloc, (argument);
+    ld.param.b64 %d3, [address];
+    st.global.u64 [%d2], %d3;
+    ret;
+}
+";
+
+emulated! {
+    /// What one launch allocates lives on, within the limit, until the context goes.
+    fn the_heap_of_kernels_has_a_limit[] {
+        start();
+        let (limit, allocate) = (sys::CUlimit_enum::CU_LIMIT_MALLOC_HEAP_SIZE, function(load(HEAP).unwrap(), "allocate"));
+        ok(unsafe { sys::cuCtxSetLimit(limit, 1000) });
+        let mut out = upload(&[9, 9]);
+        let mut take = |mut bytes: u64| {
+            ok(launch(allocate, 1, 1, 0, null_mut(), &mut [(&raw mut bytes).cast(), (&raw mut out).cast()]));
+            let words = download(out, 2);
+            u64::from(words[1]) << 32 | u64::from(words[0])
+        };
+        let (first, second) = (take(600), take(600));
+        assert!(first != 0 && second == 0);
+        assert_ne!(take(400), 0);
+        assert_eq!(unsafe { sys::cuCtxSetLimit(limit, 2000) }, CUDA_ERROR_INVALID_VALUE);
+        ok(unsafe { sys::cuMemFree_v2(out) });
+        ok(unsafe { sys::cuDevicePrimaryCtxReset_v2(0) });
+        start();
+        ok(unsafe { sys::cuCtxSetLimit(limit, 2000) });
+    }
+    errors(text) { assert!(text.is_empty(), "{text}"); }
 }
 
 emulated! {

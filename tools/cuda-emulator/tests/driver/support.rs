@@ -17,7 +17,7 @@ pub fn library_directory() -> PathBuf {
     assert!(built.exists(), "{} is built with the tests", built.display());
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("driver");
     std::fs::create_dir_all(&directory).unwrap();
-    for name in ["libcuda.so", "libcuda.so.1"] {
+    for name in ["libcuda.so", "libcuda.so.1", "libcudart.so", "libcudart.so.12", "libcudart.so.13"] {
         // A rename replaces the link at once, for tests that run at the same time.
         let fresh =
             directory.join(format!("{name}.{}.{:?}", std::process::id(), std::thread::current().id()));
