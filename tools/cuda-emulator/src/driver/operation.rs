@@ -140,7 +140,7 @@ impl KernelLaunch {
             alone(driver, true, || execute::launch(image.loaded(), &launch, memory, &driver.settings));
         match counted {
             Ok(counters) => {
-                driver.reporter.count(&driver.configuration.report, &kernel.name, &counters);
+                driver.reporter.count(&driver.configuration, self, &counters);
                 Ok(())
             }
             Err(fault) => {
