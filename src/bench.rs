@@ -7,10 +7,11 @@ use crate::hexplane::field::{self, CardField, Field, surface_on};
 use crate::hexplane::rasterize::{Normals, rasterize_on};
 use crate::mesh::distance::MeshDistance;
 use crate::mesh::marching_cubes::{DenseVolume, Volume, marching_cubes, marching_cubes_on_card};
+use crate::mesh::sample_head::head;
 use crate::mesh::{Mesh, Similarity};
 use crate::nn::Adam;
 use crate::rng::Rng;
-use crate::train::{Settings, Trainer};
+use crate::train::{Prepare, Settings, Trainer};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -111,6 +112,22 @@ fn dense(field: &Field, grid: usize) -> Result<DenseVolume> {
         volume.row(row % ny, row / ny, 0, out);
     }
     DenseVolume::new(volume.dims(), volume.origin(), volume.spacing(), values)
+}
+
+/// One whole training step on built-in heads of `triangles` triangles, and nothing else on the device: what a profiler
+/// or the counters of the software driver are to see. It pays for what comes once, such as loading the kernels.
+pub fn step(device: &Device, settings: &Settings, triangles: usize) -> Result<Measurement> {
+    let prepare = Prepare { settings, device: &Device::Cpu };
+    let meshes = 0..settings.training.batch;
+    let item = |seed: usize| prepare.item("a built-in head", &head(seed as u64, triangles));
+    let items = meshes.map(item).collect::<Result<Vec<_>>>()?;
+    let mut trainer = Trainer::new(device, settings, items.len(), None)?;
+    let start = Instant::now();
+    trainer.step(&items)?;
+    trainer.model.parameters.synchronise()?;
+    let time = 1e3 * start.elapsed().as_secs_f64();
+    let name = format!("the first training step, {} meshes", items.len());
+    Ok(Measurement { name, least_ms: time, median_ms: time, most_ms: time, rate: None })
 }
 
 /// Each op of one training step, forward and backward, and the optimiser.
