@@ -11,7 +11,7 @@ use crate::mesh::sample_head::head;
 use crate::mesh::{Mesh, Similarity};
 use crate::nn::Adam;
 use crate::rng::Rng;
-use crate::train::{Prepare, Settings, Trainer};
+use crate::train::{Prepare, Settings, Trainer, Wait, prepare_all};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -118,13 +118,13 @@ fn dense(field: &Field, grid: usize) -> Result<DenseVolume> {
 /// or the counters of the software driver are to see. It pays for what comes once, such as loading the kernels.
 pub fn step(device: &Device, settings: &Settings, triangles: usize) -> Result<Measurement> {
     let prepare = Prepare { settings, device: &Device::Cpu };
-    let meshes = 0..settings.training.batch;
-    let item = |seed: usize| prepare.item("a built-in head", &head(seed as u64, triangles));
-    let items = meshes.map(item).collect::<Result<Vec<_>>>()?;
+    let head = |seed: usize| (format!("built-in head {seed}"), head(seed as u64, triangles));
+    let meshes: Vec<(String, Mesh)> = (0..settings.training.batch).map(head).collect();
+    let items = prepare_all(&prepare, &meshes, 0, &std::env::temp_dir())?;
     let mut trainer = Trainer::new(device, settings, items.len(), None)?;
     let start = Instant::now();
     trainer.step(&items)?;
-    trainer.model.parameters.synchronise()?;
+    trainer.done(Wait::All)?;
     let time = 1e3 * start.elapsed().as_secs_f64();
     let name = format!("the first training step, {} meshes", items.len());
     Ok(Measurement { name, least_ms: time, median_ms: time, most_ms: time, rate: None })

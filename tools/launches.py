@@ -13,8 +13,6 @@ from kernel_report import KERNELS
 
 SIZES = {"float": 4, "double": 8, "int": 4, "unsigned": 4, "long long": 8, "unsigned long long": 8,
          "unsigned short": 2, "unsigned char": 1}
-# Runs when a mesh is met first, in no later step.
-ONCE = {"cache_store"}
 # Arrays that are read as well as written where neither `add` nor the comment says so.
 UPDATED = {("adam_update", name) for name in ("parameters", "first", "second")}
 PRODUCT = re.compile(r"(conv2d|conv_transpose2d)_(forward|backward_dx|backward_dw)_(tf32|bf16|fp16|fp32)_(\w+)")
@@ -164,13 +162,12 @@ def recorded(hexcuda, preset, precision, blocks):
         if done.returncode:
             raise SystemExit(f"{' '.join(command)}: {done.stderr.strip().splitlines()[-1:]}")
         records = json.loads(report.read_text())["launches"]
-    if (times := sum(record["kernel"] == "mse_backward" for record in records)) != 1:
-        raise SystemExit(f"backward ran {times} times: the sampled step left the finite numbers")
+    updates = [record for record in records if record["kernel"] == "adam_update"]
+    if len(updates) != 1 or not updates[0]["store_sectors"]:
+        raise SystemExit("not one step: the loss or the gradient of the sampled blocks left the finite numbers")
     known, groups = signatures(), {}
     for record in records:
         name = record["kernel"]
-        if name in ONCE:
-            continue
         launch = Launch(name, record, known[name])
         groups.setdefault(launch.key(), launch).add(record)
     return list(groups.values())
