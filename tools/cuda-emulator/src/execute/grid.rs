@@ -101,8 +101,8 @@ impl Sample {
         }
         let place = u128::from(GOLDEN.wrapping_mul(number + 1));
         // In 64 bits behind the point; below `of`, because `number` is below `blocks`.
-        let stretches = (u128::from(number) << 64 | place) / u128::from(self.blocks);
-        (stretches * u128::from(self.of) >> 64) as u64
+        let stretches = ((u128::from(number) << 64) | place) / u128::from(self.blocks);
+        ((stretches * u128::from(self.of)) >> 64) as u64
     }
 }
 
