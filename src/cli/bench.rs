@@ -1,9 +1,9 @@
 //! `hexcuda bench`: microbenchmarks of the kernels at the shapes of a preset, and of the geometry.
 
-use crate::bench::{Measurement, geometry, network};
+use crate::bench::{Measurement, geometry, network, step};
 use crate::console;
 use crate::cuda::Precision;
-use crate::device::DeviceChoice;
+use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::mesh::io;
 use crate::mesh::normalise::{Up, normalise};
@@ -22,6 +22,12 @@ pub struct Args {
     /// Counted runs of each
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// Run one training step of the preset and nothing else, for a profiler or the software driver's counters
+    #[arg(long, conflicts_with_all = ["mesh", "runs"])]
+    step: bool,
+    /// How a card multiplies in convolutions
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
     /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
@@ -31,15 +37,15 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = super::device(args.device, Precision::default(), false)?;
-    let mesh = match &args.mesh {
-        Some(path) => io::read(path)?,
-        None => head(0, super::inputs::HEAD_TRIANGLES),
+    let device = super::device(args.device, args.precision, false)?;
+    let settings = Settings::preset(args.preset);
+    let (rows, what) = if args.step {
+        (vec![step(&device, &settings, super::inputs::HEAD_TRIANGLES)?], "one run".to_string())
+    } else {
+        let mut rows = of_geometry(&args, &device)?;
+        rows.extend(network(&device, &settings, args.runs as usize)?);
+        (rows, format!("medians of {} runs, least and most in brackets", args.runs))
     };
-    let (mesh, transform) = normalise(&mesh, Up::default())
-        .map_err(|error| error.within(args.mesh.as_deref().unwrap_or(Path::new("the head")).display()))?;
-    let mut rows = geometry(&device, &mesh, &transform, args.runs as usize)?;
-    rows.extend(network(&device, &Settings::preset(args.preset), args.runs as usize)?);
     if args.json {
         let text =
             serde_json::to_string_pretty(&serde_json::json!({ "device": device.to_string(), "rows": rows }));
@@ -48,10 +54,20 @@ pub fn run(args: Args) -> Result<()> {
             text.map_err(|error| Error::new("bench", error, "report this"))?
         ))?;
     } else {
-        console::result(format_args!("{device}; medians of {} runs, least and most in brackets", args.runs))?;
+        console::result(format_args!("{device}; {what}"))?;
         rows.iter().try_for_each(print)?;
     }
     Ok(())
+}
+
+fn of_geometry(args: &Args, device: &Device) -> Result<Vec<Measurement>> {
+    let mesh = match &args.mesh {
+        Some(path) => io::read(path)?,
+        None => head(0, super::inputs::HEAD_TRIANGLES),
+    };
+    let (mesh, transform) = normalise(&mesh, Up::default())
+        .map_err(|error| error.within(args.mesh.as_deref().unwrap_or(Path::new("the head")).display()))?;
+    geometry(device, &mesh, &transform, args.runs as usize)
 }
 
 fn print(row: &Measurement) -> Result<()> {

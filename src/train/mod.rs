@@ -16,6 +16,6 @@ pub use checkpoint::{Checkpoint, load_model};
 pub use data::{Item, Prepare};
 pub use evaluate::{Decoder, Encoder, linear_planes, mesh_of_planes};
 pub use log::{LogRow, MetricsLog};
-pub use run::{Options, train};
+pub use run::{Options, prepare_all, train};
 pub use settings::{Extraction, Initialisation, Preset, Settings, Training};
-pub use trainer::{Losses, Trainer};
+pub use trainer::{Losses, Trainer, Wait};

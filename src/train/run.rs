@@ -78,7 +78,12 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
 
 /// Planes and distances of all meshes, made in parallel, in order; behind them those of `copies`
 /// warped copies of each. The planes lie on the volume of `out`, which need not exist yet.
-fn prepare_all(prepare: &Prepare, meshes: &[(String, Mesh)], copies: usize, out: &Path) -> Result<Vec<Item>> {
+pub fn prepare_all(
+    prepare: &Prepare,
+    meshes: &[(String, Mesh)],
+    copies: usize,
+    out: &Path,
+) -> Result<Vec<Item>> {
     let count = meshes.len() * (1 + copies);
     if count == 0 {
         return Ok(Vec::new());

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn options_that_the_parser_refuses_end_with_2() {
     let place = Place::new();
-    let cases: [&[&str]; 8] = [
+    let cases: [&[&str]; 9] = [
         &["trian"],
         &["rasterize"],
         &["rasterize", "good.obj"],
@@ -14,6 +14,7 @@ fn options_that_the_parser_refuses_end_with_2() {
         &["train", "--preset", "huge"],
         &["train", "--time", "soon"],
         &["check", "--device", "cuda:x"],
+        &["bench", "--step", "--runs", "3"],
     ];
     for arguments in cases {
         let before = place.contents();

@@ -38,6 +38,10 @@ pub struct Configuration {
     pub races: bool,
     pub leaks: bool,
     pub report: Report,
+    /// The report lists every launch by itself.
+    pub launches: bool,
+    /// Only so many blocks of each launch run, and what they count stands for the others.
+    pub blocks: Option<u64>,
     /// The launch, counted from 1, that fails with `CUDA_ERROR_LAUNCH_FAILED`.
     pub fail_after: Option<u64>,
     /// Whether streams can be captured.
@@ -55,13 +59,21 @@ impl Configuration {
             complain("CUDA_EMULATOR_CHECKS", &checks, &problem);
             [true; 3]
         });
+        let blocks = variable("CUDA_EMULATOR_BLOCKS", parse_count);
+        if let Some(blocks) = blocks {
+            eprintln!(
+                "cuda-emulator: CUDA_EMULATOR_BLOCKS: at most {blocks} blocks of each launch run; counters are scaled, and \
+                 what this program computes means nothing"
+            );
+        }
         Self {
             memory: variable("CUDA_EMULATOR_MEMORY", parse_bytes).unwrap_or(DEFAULT_MEMORY),
             driver_version: variable("CUDA_EMULATOR_DRIVER_VERSION", parse_version).unwrap_or(12040),
             devices: variable("CUDA_EMULATOR_DEVICES", parse_devices)
                 .unwrap_or(Devices { count: 1, absence: Status::NO_DEVICE }),
             threads: variable("CUDA_EMULATOR_THREADS", parse_number).unwrap_or(0),
-            uninitialised: checks[0],
+            // Blocks that do not run leave bytes unwritten that others read.
+            uninitialised: checks[0] && blocks.is_none(),
             races: checks[1],
             leaks: checks[2],
             report: match env::var_os("CUDA_EMULATOR_REPORT") {
@@ -70,6 +82,8 @@ impl Configuration {
                 Some(path) if path == "-" => Report::Table,
                 Some(path) => Report::File(path.into()),
             },
+            launches: variable("CUDA_EMULATOR_LAUNCHES", parse_switch).unwrap_or(false),
+            blocks,
             fail_after: variable("CUDA_EMULATOR_FAIL_AFTER", parse_number).map(|n| n as u64),
             graphs: variable("CUDA_EMULATOR_GRAPHS", parse_number) != Some(0),
         }
@@ -107,6 +121,18 @@ fn complain(name: &str, text: &str, problem: &str) {
 
 fn parse_number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "expected a whole number".into())
+}
+
+fn parse_count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a whole number from 1".into())
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err("expected 0 or 1".into()),
+    }
 }
 
 fn parse_devices(text: &str) -> Result<Devices, String> {

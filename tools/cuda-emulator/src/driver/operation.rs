@@ -144,7 +144,7 @@ impl KernelLaunch {
         });
         match counted {
             Ok(counters) => {
-                driver.reporter.count(&driver.configuration.report, &kernel.name, &counters);
+                driver.reporter.count(&driver.configuration, self, &counters);
                 Ok(())
             }
             Err(fault) => {

@@ -6,9 +6,11 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::abi::Handle;
-use super::configuration::Report;
+use super::configuration::{Configuration, Report};
 use super::memory::Owner;
+use super::operation::KernelLaunch;
 use super::state::{Context, Driver, driver, lock};
+use crate::execute::Parameter;
 use crate::observe::{Class, Counters, table};
 
 /// Counters and findings of the process so far.
@@ -16,19 +18,25 @@ use crate::observe::{Class, Counters, table};
 pub struct Reporter {
     /// Launches and their counters, by kernel.
     kernels: Mutex<BTreeMap<String, (u64, Counters)>>,
+    /// Each launch as JSON, in order, where the report lists them.
+    launches: Mutex<Vec<String>>,
     /// Kind and line of each finding.
     findings: Mutex<Vec<(String, String)>>,
 }
 
 impl Reporter {
-    pub fn count(&self, report: &Report, kernel: &str, counters: &Counters) {
-        if *report == Report::None {
+    pub fn count(&self, configuration: &Configuration, launch: &KernelLaunch, counters: &Counters) {
+        if configuration.report == Report::None {
             return;
         }
+        let kernel = &launch.function.kernel().name;
         let mut kernels = lock(&self.kernels);
-        let entry = kernels.entry(kernel.to_owned()).or_default();
+        let entry = kernels.entry(kernel.clone()).or_default();
         entry.0 += 1;
         entry.1.add(counters);
+        if configuration.launches {
+            lock(&self.launches).push(launch_json(launch, counters));
+        }
     }
 
     pub fn find(&self, kind: &str, line: String) {
@@ -109,7 +117,7 @@ fn kernel_table(reporter: &Reporter) -> String {
 /// Writes the JSON file, whole or not at all.
 fn write(driver: &Driver) {
     if let Report::File(path) = &driver.configuration.report
-        && let Err(error) = replace(path, &json(&driver.reporter))
+        && let Err(error) = replace(path, &json(driver))
     {
         eprintln!("cuda-emulator: CUDA_EMULATOR_REPORT={}: not written: {error}", path.display());
     }
@@ -126,50 +134,68 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     })
 }
 
-fn json(reporter: &Reporter) -> String {
-    let mut text = String::from("{\n  \"kernels\": [");
-    for (index, (name, (launches, counters))) in lock(&reporter.kernels).iter().enumerate() {
-        text.push_str(if index == 0 { "\n" } else { ",\n" });
-        kernel_json(&mut text, name, *launches, counters);
+fn json(driver: &Driver) -> String {
+    let reporter = &driver.reporter;
+    let blocks = driver.configuration.blocks.map_or("null".into(), |blocks| blocks.to_string());
+    let kernels = lock(&reporter.kernels);
+    let mut text = format!("{{\n  \"sampled_blocks\": {blocks},\n");
+    list(
+        &mut text,
+        "kernels",
+        kernels.iter().map(|(name, (launches, counters))| {
+            format!("{{\"kernel\": {}, \"launches\": {launches}, {}}}", quoted(name), counters_json(counters))
+        }),
+    );
+    if driver.configuration.launches {
+        list(&mut text, "launches", lock(&reporter.launches).iter().cloned());
     }
-    text.push_str("\n  ],\n  \"findings\": [");
-    for (index, (kind, line)) in lock(&reporter.findings).iter().enumerate() {
-        let separator = if index == 0 { "\n" } else { ",\n" };
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{separator}    {{\"kind\": {}, \"message\": {}}}", quoted(kind), quoted(line));
-    }
-    text.push_str("\n  ]\n}\n");
+    list(
+        &mut text,
+        "findings",
+        lock(&reporter.findings)
+            .iter()
+            .map(|(kind, line)| format!("{{\"kind\": {}, \"message\": {}}}", quoted(kind), quoted(line))),
+    );
+    // The last list has no comma behind it.
+    text.truncate(text.len() - 2);
+    text.push_str("\n}\n");
     text
 }
 
-fn kernel_json(text: &mut String, name: &str, launches: u64, counters: &Counters) {
+/// A member of the report: its items, one a line.
+fn list(text: &mut String, name: &str, items: impl Iterator<Item = String>) {
+    let items: Vec<String> = items.map(|item| format!("\n    {item}")).collect();
     // Writing to a string cannot fail.
-    let _ = write!(
-        text,
-        "    {{\"kernel\": {}, \"launches\": {launches}, \"lane_instructions\": {{",
-        quoted(name)
-    );
-    for (index, (class, class_name)) in Class::ALL.into_iter().enumerate() {
-        let separator = if index == 0 { "" } else { ", " };
-        let _ = write!(text, "{separator}\"{class_name}\": {}", counters.lane_instructions[class as usize]);
-    }
-    let figures = [
-        ("warp_instructions", counters.warp_instructions),
-        ("load_sectors", counters.load_sectors),
-        ("load_sectors_ideal", counters.load_sectors_ideal),
-        ("store_sectors", counters.store_sectors),
-        ("store_sectors_ideal", counters.store_sectors_ideal),
-        ("shared_wavefronts", counters.shared_wavefronts),
-        ("shared_conflicts", counters.shared_conflicts),
-        ("barriers", counters.barriers),
-        ("blocks", counters.blocks),
-        ("tensor_operations", counters.tensor_operations),
-    ];
-    text.push('}');
-    for (figure, value) in figures {
-        let _ = write!(text, ", \"{figure}\": {value}");
-    }
-    text.push('}');
+    let _ = write!(text, "  \"{name}\": [{}\n  ],\n", items.join(","));
+}
+
+/// A launch with its parameters, each as the bytes that lie in memory.
+fn launch_json(launch: &KernelLaunch, counters: &Counters) -> String {
+    let kernel = launch.function.kernel();
+    let parameter = |parameter: &Parameter| {
+        let bytes = &launch.parameters[parameter.offset as usize..][..parameter.size as usize];
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        quoted(&digits)
+    };
+    let parameters: Vec<String> = kernel.parameters.iter().map(parameter).collect();
+    format!(
+        "{{\"kernel\": {}, \"grid\": {:?}, \"block\": {:?}, \"dynamic_shared\": {}, \"parameters\": [{}], {}}}",
+        quoted(&kernel.name),
+        launch.grid,
+        launch.block,
+        launch.shared_bytes,
+        parameters.join(", "),
+        counters_json(counters)
+    )
+}
+
+/// The members of an object that hold counters.
+fn counters_json(counters: &Counters) -> String {
+    let of_class =
+        |(class, name): (Class, &str)| format!("\"{name}\": {}", counters.lane_instructions[class as usize]);
+    let classes = Class::ALL.map(of_class).join(", ");
+    let figures = counters.figures().map(|(figure, value)| format!("\"{figure}\": {value}")).join(", ");
+    format!("\"lane_instructions\": {{{classes}}}, {figures}")
 }
 
 /// A JSON string.

@@ -206,6 +206,7 @@ pub fn initialise() -> Outcome {
             uninitialised: configuration.uninitialised,
             races: configuration.races,
             count: configuration.report != Report::None,
+            blocks: configuration.blocks,
         };
         Driver {
             configuration,

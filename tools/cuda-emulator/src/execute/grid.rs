@@ -53,8 +53,10 @@ pub fn launch_into(
         return Err(refuse(format!("the module has no kernel `{name}`")));
     };
     let place = check(launch, program).map_err(refuse)?;
-    let blocks = launch.grid.iter().map(|&n| u64::from(n)).product();
+    let grid = launch.grid.iter().map(|&n| u64::from(n)).product();
+    let blocks = settings.blocks.map_or(grid, |most| most.clamp(1, grid));
     let shared = Shared {
+        sample: Sample { blocks, of: grid },
         next: AtomicU64::new(0),
         end: AtomicU64::new(blocks),
         outcome: Mutex::new(Outcome::default()),
@@ -79,13 +81,36 @@ pub fn launch_into(
     }
     match outcome.fault {
         Some((_, fault)) => Err(fault),
-        None => Ok(outcome.counters),
+        None => Ok(outcome.counters.scaled(grid, blocks)),
+    }
+}
+
+/// The blocks of a grid that run.
+#[derive(Clone, Copy)]
+struct Sample {
+    blocks: u64,
+    of: u64,
+}
+
+impl Sample {
+    /// One block of each of as many equal stretches as blocks run, its place in the stretch by multiples of the golden
+    /// ratio: no period of the grid, such as the lines of an image, is met at one phase only.
+    fn block(self, number: u64) -> u64 {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        if self.blocks == self.of {
+            return number;
+        }
+        let place = u128::from(GOLDEN.wrapping_mul(number + 1));
+        // In 64 bits behind the point; below `of`, because `number` is below `blocks`.
+        let stretches = ((u128::from(number) << 64) | place) / u128::from(self.blocks);
+        ((stretches * u128::from(self.of)) >> 64) as u64
     }
 }
 
 /// What the workers of a launch share.
 struct Shared {
-    /// Number of the next block.
+    sample: Sample,
+    /// Number of the next block of the sample.
     next: AtomicU64,
     /// Blocks from this number on need not run.
     end: AtomicU64,
@@ -111,7 +136,8 @@ impl Shared {
                 break;
             }
             let [x, y, _] = grid.map(u64::from);
-            let index = [number % x, number / x % y, number / (x * y)].map(|n| n as u32);
+            let place = self.sample.block(number);
+            let index = [place % x, place / x % y, place / (x * y)].map(|n| n as u32);
             let result = block.run(index);
             if !block.printed.is_empty() {
                 self.outcome().printed.push((number, std::mem::take(&mut block.printed)));
@@ -175,4 +201,29 @@ pub(super) fn check(launch: &Launch<'_>, program: &Program) -> Result<Place, Str
         shared_dynamic: launch.shared_bytes,
         workspace: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_has_a_block_of_each_stretch() {
+        for (blocks, of) in [(1, 1), (1, 7), (4, 4), (8, 768), (5, 17), (3, 1 << 40)] {
+            let sample = Sample { blocks, of };
+            for number in 0..blocks {
+                let stretch = number * of / blocks..=((number + 1) * of).div_ceil(blocks) - 1;
+                let block = sample.block(number);
+                assert!(stretch.contains(&block), "{block} of {of} is number {number} of {blocks}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sample_meets_the_phases_of_a_period() {
+        let sample = Sample { blocks: 8, of: 768 };
+        let phases: std::collections::HashSet<u64> =
+            (0..8).map(|number| sample.block(number) % 96 / 24).collect();
+        assert_eq!(phases.len(), 4);
+    }
 }

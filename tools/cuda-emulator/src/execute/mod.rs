@@ -97,12 +97,15 @@ pub struct Settings {
     pub races: bool,
     /// Count sectors and bank conflicts (instructions are always counted).
     pub count: bool,
+    /// Run only so many blocks of a launch, evenly spread over it, and count each for as many as it stands for.
+    /// What the launch computes means nothing then.
+    pub blocks: Option<u64>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, uninitialised: true, races: true, count: true }
+        Self { threads, uninitialised: true, races: true, count: true, blocks: None }
     }
 }
 

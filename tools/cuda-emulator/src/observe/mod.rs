@@ -85,16 +85,42 @@ impl Counters {
         for (sum, count) in self.lane_instructions.iter_mut().zip(other.lane_instructions) {
             *sum += count;
         }
-        self.warp_instructions += other.warp_instructions;
-        self.load_sectors += other.load_sectors;
-        self.load_sectors_ideal += other.load_sectors_ideal;
-        self.store_sectors += other.store_sectors;
-        self.store_sectors_ideal += other.store_sectors_ideal;
-        self.shared_wavefronts += other.shared_wavefronts;
-        self.shared_conflicts += other.shared_conflicts;
-        self.barriers += other.barriers;
-        self.blocks += other.blocks;
-        self.tensor_operations += other.tensor_operations;
+        for ((_, sum), (_, count)) in self.figures_mut().into_iter().zip(other.figures()) {
+            *sum += count;
+        }
+    }
+
+    /// The counts of `of` blocks where `blocks` of them ran, to the nearest whole number.
+    #[must_use]
+    pub fn scaled(mut self, of: u64, blocks: u64) -> Self {
+        if of == blocks {
+            return self;
+        }
+        let (of, blocks) = (u128::from(of), u128::from(blocks));
+        let scale = |count: &mut u64| *count = ((u128::from(*count) * of + blocks / 2) / blocks) as u64;
+        self.lane_instructions.iter_mut().for_each(scale);
+        self.figures_mut().into_iter().for_each(|(_, count)| scale(count));
+        self
+    }
+
+    /// Everything but the instructions by class, with names.
+    pub fn figures(&self) -> [(&'static str, u64); 10] {
+        self.clone().figures_mut().map(|(name, count)| (name, *count))
+    }
+
+    fn figures_mut(&mut self) -> [(&'static str, &mut u64); 10] {
+        [
+            ("warp_instructions", &mut self.warp_instructions),
+            ("load_sectors", &mut self.load_sectors),
+            ("load_sectors_ideal", &mut self.load_sectors_ideal),
+            ("store_sectors", &mut self.store_sectors),
+            ("store_sectors_ideal", &mut self.store_sectors_ideal),
+            ("shared_wavefronts", &mut self.shared_wavefronts),
+            ("shared_conflicts", &mut self.shared_conflicts),
+            ("barriers", &mut self.barriers),
+            ("blocks", &mut self.blocks),
+            ("tensor_operations", &mut self.tensor_operations),
+        ]
     }
 }
 
