@@ -56,15 +56,17 @@ impl Plain {
 impl Vector for Plain {
     const LANES: usize = PLAIN;
 
+    // SAFETY: `from` has `LANES` floats, by the caller's promise.
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: as above.
         Self(unsafe { from.cast::<[f32; PLAIN]>().read_unaligned() })
     }
 
+    // SAFETY: `to` has room for `LANES` floats, by the caller's promise.
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: as above.
         unsafe { to.cast::<[f32; PLAIN]>().write_unaligned(self.0) }
     }
 
@@ -115,15 +117,17 @@ mod x86 {
             impl Vector for $kind {
                 const LANES: usize = $lanes;
 
+                // SAFETY: `from` has `LANES` floats, by the caller's promise.
                 #[inline(always)]
                 unsafe fn load(from: *const f32) -> Self {
-                    // SAFETY: the caller's promise, and the instructions are there (`Vector`).
+                    // SAFETY: as above, and the instructions are there (`Vector`).
                     unsafe { $load(from) }
                 }
 
+                // SAFETY: `to` has room for `LANES` floats, by the caller's promise.
                 #[inline(always)]
                 unsafe fn store(self, to: *mut f32) {
-                    // SAFETY: the caller's promise, and the instructions are there (`Vector`).
+                    // SAFETY: as above, and the instructions are there (`Vector`).
                     unsafe { $store(to, self) }
                 }
 
