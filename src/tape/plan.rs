@@ -37,16 +37,16 @@ pub(super) struct NodePlan {
     /// A repeated input with (the buffer of its gradient, the gradient it belongs to).
     pub repeated: Vec<(usize, Range<usize>, Range<usize>)>,
     /// The factors of a product that are rounded to 2 bytes a value, where it is one of a card that wants that.
-    pub factors: Option<Factors>,
+    pub factors: Option<Factors<Range<usize>>>,
 }
 
-/// Where the rounded copies of a product's factors go that lie in fp32; empty where none is needed.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Factors {
+/// Where the rounded copies of a product's factors go that lie in fp32; empty, or `None`, where none is needed.
+#[derive(Clone, Debug)]
+pub(super) struct Factors<T> {
     /// Of the first two inputs.
-    pub forward: [Range<usize>; 2],
+    pub forward: [T; 2],
     /// The same in backward, and of the cotangent.
-    pub backward: [Range<usize>; 3],
+    pub backward: [T; 3],
 }
 
 /// Where backward of a node writes the gradient of one input.
@@ -124,8 +124,8 @@ struct NodeDraft {
     forward_workspace: usize,
     backward_workspace: Option<usize>,
     targets: Vec<TargetDraft>,
-    /// Rounded factors in forward and backward; `None` for what is no product of narrow values.
-    factors: Option<([Option<usize>; 2], [Option<usize>; 3])>,
+    /// As in [`NodePlan`].
+    factors: Option<Factors<Option<usize>>>,
 }
 
 struct TargetDraft {
@@ -165,9 +165,9 @@ impl Plan {
                     .map_or(0..0, |buffer| range(buffer, draft.memory.backward_workspace)),
                 backward_inputs: draft.memory.backward_inputs,
                 backward_output: draft.memory.backward_output,
-                factors: draft.factors.map(|(forward, backward)| Factors {
-                    forward: forward.map(whole),
-                    backward: backward.map(whole),
+                factors: draft.factors.map(|factors| Factors {
+                    forward: factors.forward.map(whole),
+                    backward: factors.backward.map(whole),
                 }),
                 ..NodePlan::default()
             };
@@ -295,7 +295,7 @@ fn draft_nodes(graph: &Graph, on: Kind, drafts: &mut Drafts, values: &[Option<us
         let product = on.narrow() && node.op.storage() == Storage::Product;
         let mut rounded = |i: usize| drafts.add_rounded(graph, node.inputs[i], index);
         NodeDraft {
-            factors: product.then(|| ([rounded(0), rounded(1)], [None; 3])),
+            factors: product.then(|| Factors { forward: [rounded(0), rounded(1)], backward: [None; 3] }),
             saved: drafts.add(Usage::Saved, memory.saved, index, index),
             forward_workspace: drafts.add(Usage::Workspace, memory.forward_workspace, index, index),
             backward_workspace: None,
@@ -336,8 +336,8 @@ fn draft_backward(
             .for_each(|buffer| drafts.extend(buffer, moment));
         draft.backward_workspace =
             Some(drafts.add(Usage::Workspace, draft.memory.backward_workspace, moment, moment));
-        if let Some((_, rounded)) = &mut draft.factors {
-            *rounded = [node.inputs[0], node.inputs[1], node.output]
+        if let Some(factors) = &mut draft.factors {
+            factors.backward = [node.inputs[0], node.inputs[1], node.output]
                 .map(|value| drafts.add_rounded(graph, value, moment));
         }
         for (i, input) in node.inputs.iter().enumerate() {
