@@ -5,8 +5,8 @@
 
 use super::conv2d::{conv_inputs, mismatch};
 use super::cuda::conv::{
-    Chosen, Conv, ForwardKernel, InputKernel, NarrowForwardKernel, NarrowInputKernel, NarrowWeightKernel,
-    Tile, Tiles, WeightKernel, extents, tiles,
+    Conv, ForwardKernel, InputKernel, NarrowForwardKernel, NarrowInputKernel, NarrowWeightKernel, Tile,
+    Tiles, WeightKernel, extents, tiles,
 };
 use super::cuda::{self, Gradient, Source, bf16};
 use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle, Storage};
@@ -204,41 +204,20 @@ impl Op for ConvTranspose2d {
     }
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
-        let [x, w] = [0, 1].map(|i| call.inputs[i].values);
-        let (queue, bias) = (call.queue, call.inputs[2].values.wide());
+        let [x, w, bias] = [0, 1, 2].map(|i| call.inputs[i].values);
         let shape = self.conv_shape(&call.inputs.iter().map(|input| input.shape).collect::<Vec<_>>())?;
-        let conv = Conv::new(queue, &shape);
+        let conv = Conv::new(call.queue, &shape);
         let (run, launch) = conv.product(&FORWARD, conv.input());
-        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = extents(&shape, true)?;
-        match run {
-            Chosen::Wide(run) => {
-                let (x, w, y) = (x.wide(), w.wide(), call.output.wide());
-                run(queue, launch, x, w, bias, y, b, h, v, i, oh, ov, o, kh, kw, s, p)
-            }
-            Chosen::Narrow(run) => {
-                let (x, w, (y, wide)) = (x.narrow(), w.narrow(), call.output.either());
-                run(queue, launch, x, w, bias, y, wide, b, h, v, i, oh, ov, o, kh, kw, s, p)
-            }
-        }
+        run.run(call.queue, launch, [x, w], bias.wide(), call.output, extents(&shape, true)?)
     }
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
         let shape = self.conv_shape(&call.inputs.iter().map(|input| input.shape).collect::<Vec<_>>())?;
-        let (x, w, dy, queue) = (call.inputs[0].values, call.inputs[1].values, call.factor, call.queue);
-        let conv = Conv::new(queue, &shape);
-        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = extents(&shape, true)?;
-        if let Some(Gradient { values: dx, add }) = call.gradients[0] {
-            let ((run, launch), add) = (conv.product(&INPUT, conv.output()), i32::from(add));
-            match run {
-                Chosen::Wide(run) => {
-                    let (dy, w, dx) = (dy.wide(), w.wide(), dx.wide());
-                    run(queue, launch, dy, w, dx, b, h, v, i, oh, ov, o, kh, kw, s, p, add)?;
-                }
-                Chosen::Narrow(run) => {
-                    let (dy, w, (dx, wide)) = (dy.narrow(), w.narrow(), dx.either());
-                    run(queue, launch, dy, w, dx, wide, b, h, v, i, oh, ov, o, kh, kw, s, p, add)?;
-                }
-            }
+        let ([x, w], queue) = ([0, 1].map(|i| call.inputs[i].values), call.queue);
+        let (conv, e) = (Conv::new(queue, &shape), extents(&shape, true)?);
+        if let Some(dx) = call.gradients[0] {
+            let (run, launch) = conv.product(&INPUT, conv.output());
+            run.run(queue, launch, [call.factor, w], dx, e)?;
         }
         let partial = call.workspace;
         let sum = |parts: usize, gradient: Gradient| {
@@ -256,16 +235,7 @@ impl Op for ConvTranspose2d {
         };
         if let Some(dw) = call.gradients[1] {
             let (run, launch, splits) = conv.weight_product(&WEIGHT);
-            match run {
-                Chosen::Wide(run) => {
-                    let (x, dy) = (x.wide(), dy.wide());
-                    run(queue, launch, x, dy, partial, b, h, v, i, oh, ov, o, kh, kw, s, p)?;
-                }
-                Chosen::Narrow(run) => {
-                    let (x, dy) = (x.narrow(), dy.narrow());
-                    run(queue, launch, x, dy, partial, b, h, v, i, oh, ov, o, kh, kw, s, p)?;
-                }
-            }
+            run.run(queue, launch, [x, call.factor], partial, e)?;
             sum(splits, dw)?;
         }
         let (Some(db), dy) = (call.gradients[2], call.output_gradient) else { return Ok(()) };

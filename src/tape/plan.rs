@@ -151,58 +151,16 @@ impl Plan {
         let (gradients, wanted) = draft_backward(graph, &mut drafts, &mut nodes, &values, loss);
         let Drafts { mut buffers, narrow } = drafts;
         let len = place(&mut buffers);
-        let range = |buffer: usize, len: usize| buffers[buffer].offset..buffers[buffer].offset + len;
-        let len_of = |value: usize| words(graph.values[value].shape.len(), narrow[value]);
-        let whole = |buffer: Option<usize>| buffer.map_or(0..0, |buffer| range(buffer, buffers[buffer].len));
-        let value_range = |v: usize| values[v].map_or(0..0, |buffer| range(buffer, len_of(v)));
-        let gradient_range = |v: usize| gradients[v].map(|buffer| range(buffer, len_of(v)));
-        let finish = |(index, draft): (usize, NodeDraft)| {
-            let mut plan = NodePlan {
-                saved: range(draft.saved, draft.memory.saved),
-                forward_workspace: range(draft.forward_workspace, draft.memory.forward_workspace),
-                backward_workspace: draft
-                    .backward_workspace
-                    .map_or(0..0, |buffer| range(buffer, draft.memory.backward_workspace)),
-                backward_inputs: draft.memory.backward_inputs,
-                backward_output: draft.memory.backward_output,
-                factors: draft.factors.map(|factors| Factors {
-                    forward: factors.forward.map(whole),
-                    backward: factors.backward.map(whole),
-                }),
-                ..NodePlan::default()
-            };
-            for target in draft.targets {
-                let input = graph.nodes[index].inputs[target.input].0;
-                let len = len_of(input);
-                let (parameter, range_of) = match target.place {
-                    TargetPlace::Parameter(range) => (true, range),
-                    TargetPlace::Buffer(buffer) => (false, range(buffer, len)),
-                    TargetPlace::Repeated { buffer, of } => {
-                        plan.repeated.push((input, range(buffer, len), range(of, len)));
-                        (false, range(buffer, len))
-                    }
-                };
-                plan.targets.push(Target {
-                    input: target.input,
-                    parameter,
-                    add: target.add,
-                    range: range_of,
-                });
-            }
-            plan
-        };
-        Self {
-            values: (0..graph.values.len()).map(value_range).collect(),
-            gradients: (0..graph.values.len())
-                .map(|v| if wanted[v] { gradient_range(v) } else { None })
-                .collect(),
-            nodes: nodes.into_iter().enumerate().map(finish).collect(),
-            loss_gradient: loss.and_then(|loss| gradient_range(loss.0)),
-            rounded_parameters: whole(rounded),
-            narrow,
-            len,
-            buffers,
-        }
+        let places = Places { graph, buffers: &buffers, narrow: &narrow };
+        let value_range = |v: usize| values[v].map_or(0..0, |buffer| places.of(buffer, v));
+        let gradient_range = |v: usize| gradients[v].map(|buffer| places.of(buffer, v));
+        let rounded_parameters = places.whole(rounded);
+        let values = (0..graph.values.len()).map(value_range).collect();
+        let gradients_of = |v: usize| if wanted[v] { gradient_range(v) } else { None };
+        let loss_gradient = loss.and_then(|loss| gradient_range(loss.0));
+        let gradients = (0..graph.values.len()).map(gradients_of).collect();
+        let nodes = nodes.into_iter().enumerate().map(|(index, draft)| places.node(index, draft)).collect();
+        Self { values, gradients, nodes, loss_gradient, rounded_parameters, narrow, len, buffers }
     }
 
     /// Floats of the arena.
@@ -213,6 +171,60 @@ impl Plan {
     /// Floats if no buffer shared its place.
     pub fn unshared_len(&self) -> usize {
         self.buffers.iter().map(|buffer| buffer.len).sum()
+    }
+}
+
+/// Buffers that have their places.
+struct Places<'a> {
+    graph: &'a Graph,
+    buffers: &'a [Buffer],
+    narrow: &'a [bool],
+}
+
+impl Places<'_> {
+    fn range(&self, buffer: usize, len: usize) -> Range<usize> {
+        let offset = self.buffers[buffer].offset;
+        offset..offset + len
+    }
+
+    /// That of a value of the graph, or its gradient, in a buffer.
+    fn of(&self, buffer: usize, value: usize) -> Range<usize> {
+        self.range(buffer, words(self.graph.values[value].shape.len(), self.narrow[value]))
+    }
+
+    fn whole(&self, buffer: Option<usize>) -> Range<usize> {
+        buffer.map_or(0..0, |buffer| self.range(buffer, self.buffers[buffer].len))
+    }
+
+    fn node(&self, index: usize, draft: NodeDraft) -> NodePlan {
+        let memory = draft.memory;
+        let backward_workspace = draft.backward_workspace;
+        let mut plan = NodePlan {
+            saved: self.range(draft.saved, memory.saved),
+            forward_workspace: self.range(draft.forward_workspace, memory.forward_workspace),
+            backward_workspace: backward_workspace
+                .map_or(0..0, |buffer| self.range(buffer, memory.backward_workspace)),
+            backward_inputs: memory.backward_inputs,
+            backward_output: memory.backward_output,
+            factors: draft.factors.map(|factors| Factors {
+                forward: factors.forward.map(|buffer| self.whole(buffer)),
+                backward: factors.backward.map(|buffer| self.whole(buffer)),
+            }),
+            ..NodePlan::default()
+        };
+        for TargetDraft { input, add, place } in draft.targets {
+            let value = self.graph.nodes[index].inputs[input].0;
+            let (parameter, range) = match place {
+                TargetPlace::Parameter(range) => (true, range),
+                TargetPlace::Buffer(buffer) => (false, self.of(buffer, value)),
+                TargetPlace::Repeated { buffer, of } => {
+                    plan.repeated.push((value, self.of(buffer, value), self.of(of, value)));
+                    (false, self.of(buffer, value))
+                }
+            };
+            plan.targets.push(Target { input, parameter, add, range });
+        }
+        plan
     }
 }
 
@@ -329,16 +341,13 @@ fn draft_backward(
         drafts.extend(cotangent, moment);
         drafts.extend(draft.saved, moment);
         let reads = draft.memory.backward_inputs.iter().map(|&i| node.inputs[i].0);
-        let output = draft.memory.backward_output.then_some(node.output.0);
-        reads
-            .chain(output)
-            .filter_map(|value| values[value])
-            .for_each(|buffer| drafts.extend(buffer, moment));
+        let reads = reads.chain(draft.memory.backward_output.then_some(node.output.0));
+        reads.filter_map(|value| values[value]).for_each(|buffer| drafts.extend(buffer, moment));
         draft.backward_workspace =
             Some(drafts.add(Usage::Workspace, draft.memory.backward_workspace, moment, moment));
         if let Some(factors) = &mut draft.factors {
-            factors.backward = [node.inputs[0], node.inputs[1], node.output]
-                .map(|value| drafts.add_rounded(graph, value, moment));
+            let [a, b] = [node.inputs[0], node.inputs[1]];
+            factors.backward = [a, b, node.output].map(|value| drafts.add_rounded(graph, value, moment));
         }
         for (i, input) in node.inputs.iter().enumerate() {
             let info = &graph.values[input.0];

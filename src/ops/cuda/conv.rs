@@ -1,6 +1,7 @@
 //! Launches of the convolution kernels, which `conv2d` and `conv_transpose2d` share: their three products (output
 //! from input, input from output, weights from both) are the same, in another order.
 
+use super::{Gradient, Source, Target};
 use crate::cpu::conv::ConvShape;
 use crate::cuda::{Launch, Precision, Queue, Read, Write, int};
 use crate::error::Result;
@@ -153,6 +154,79 @@ pub struct Tiles<K: 'static, N: 'static> {
 pub enum Chosen<K, N> {
     Wide(K),
     Narrow(N),
+}
+
+impl Chosen<ForwardKernel, NarrowForwardKernel> {
+    /// Queues y = the product of two factors, plus bias; `e` as [`extents`] gives them.
+    pub fn run(
+        self,
+        queue: &Queue,
+        launch: Launch,
+        [x, w]: [Source; 2],
+        bias: Read<f32>,
+        y: Target,
+        e: [i32; 11],
+    ) -> Result<()> {
+        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = e;
+        match self {
+            Self::Wide(run) => {
+                let (x, w, y) = (x.wide(), w.wide(), y.wide());
+                run(queue, launch, x, w, bias, y, b, h, v, i, oh, ov, o, kh, kw, s, p)
+            }
+            Self::Narrow(run) => {
+                let (x, w, (y, wide)) = (x.narrow(), w.narrow(), y.either());
+                run(queue, launch, x, w, bias, y, wide, b, h, v, i, oh, ov, o, kh, kw, s, p)
+            }
+        }
+    }
+}
+
+impl Chosen<InputKernel, NarrowInputKernel> {
+    /// Queues dx = or += the product of two factors.
+    pub fn run(
+        self,
+        queue: &Queue,
+        launch: Launch,
+        [dy, w]: [Source; 2],
+        dx: Gradient,
+        e: [i32; 11],
+    ) -> Result<()> {
+        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = e;
+        match self {
+            Self::Wide(run) => {
+                let (dy, w, to) = (dy.wide(), w.wide(), dx.values.wide());
+                run(queue, launch, dy, w, to, b, h, v, i, oh, ov, o, kh, kw, s, p, dx.add())
+            }
+            Self::Narrow(run) => {
+                let (dy, w, (to, wide)) = (dy.narrow(), w.narrow(), dx.values.either());
+                run(queue, launch, dy, w, to, wide, b, h, v, i, oh, ov, o, kh, kw, s, p, dx.add())
+            }
+        }
+    }
+}
+
+impl Chosen<WeightKernel, NarrowWeightKernel> {
+    /// Queues the parts of the gradient of the weights.
+    pub fn run(
+        self,
+        queue: &Queue,
+        launch: Launch,
+        [x, dy]: [Source; 2],
+        partial: Write<f32>,
+        e: [i32; 11],
+    ) -> Result<()> {
+        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = e;
+        match self {
+            Self::Wide(run) => {
+                let (x, dy) = (x.wide(), dy.wide());
+                run(queue, launch, x, dy, partial, b, h, v, i, oh, ov, o, kh, kw, s, p)
+            }
+            Self::Narrow(run) => {
+                let (x, dy) = (x.narrow(), dy.narrow());
+                run(queue, launch, x, dy, partial, b, h, v, i, oh, ov, o, kh, kw, s, p)
+            }
+        }
+    }
 }
 
 /// The tiles of a product: the kernels of a module, whose names may have a prefix.
