@@ -41,7 +41,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv_transpose2d_forward_tf
     const convolution::Shape shape{
         batch, out_height, out_width, out_channels, height, width, in_channels,
         kernel_height, kernel_width, stride, padding};
-    convolution::backward_dx<matrix::Tf32Tile128x128, true>(stages, shape, x, w, bias, y, 0);
+    convolution::backward_dx<matrix::Tf32Tile128x128, 4>(stages, shape, x, w, bias,
+                                                         implicit_gemm::WideTarget(y), 0);
 }
 
 // bound: operations; expect 70 % of the tensor cores' TF32 peak: twice the tiles for few pixels; 21 products
@@ -68,7 +69,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv_transpose2d_forward_tf
     const convolution::Shape shape{
         batch, out_height, out_width, out_channels, height, width, in_channels,
         kernel_height, kernel_width, stride, padding};
-    convolution::backward_dx<matrix::Tf32Tile128x64, true>(stages, shape, x, w, bias, y, 0);
+    convolution::backward_dx<matrix::Tf32Tile128x64, 4>(stages, shape, x, w, bias,
+                                                        implicit_gemm::WideTarget(y), 0);
 }
 
 // bound: operations; expect 55 % of the tensor cores' TF32 peak: small tensors and any number of channels; 16
@@ -95,126 +97,140 @@ extern "C" __global__ void __launch_bounds__(128, 4) conv_transpose2d_forward_tf
     const convolution::Shape shape{
         batch, out_height, out_width, out_channels, height, width, in_channels,
         kernel_height, kernel_width, stride, padding};
-    if (convolution::whole_pieces(shape)) {
-        convolution::backward_dx<matrix::Tf32Tile64x64, true>(stages, shape, x, w, bias, y, 0);
+    if (convolution::whole(shape, 4)) {
+        convolution::backward_dx<matrix::Tf32Tile64x64, 4>(stages, shape, x, w, bias,
+                                                           implicit_gemm::WideTarget(y), 0);
     } else {
-        convolution::backward_dx<matrix::Tf32Tile64x64, false>(stages, shape, x, w, bias, y, 0);
+        convolution::backward_dx<matrix::Tf32Tile64x64, 1>(stages, shape, x, w, bias,
+                                                           implicit_gemm::WideTarget(y), 0);
     }
 }
 
-// bound: operations; expect 60 % of the tensor cores' 16-bit peak: twice the products of TF32 a second from
-// the same bytes: the L2 cache comes near
+// bound: operations; expect 75 % of the tensor cores' 16-bit peak: 64 products a byte brought in, twice TF32's
+// at twice its rate
 // launch: grid (tiles_y(128, 128), 1, 1), block 256, dynamic shared 0 bytes
 extern "C" __global__ void __launch_bounds__(256, 2) conv_transpose2d_forward_bf16_128x128(
-    const float* __restrict__ x,    // images, [batch, height, width, in_channels]
-    const float* __restrict__ w,    // weights, [kernel_height, kernel_width, out_channels, in_channels]
-    const float* __restrict__ bias, // [out_channels]
-    float* __restrict__ y,          // images, [batch, out_height, out_width, out_channels]
-    int batch,                      // images
-    int height,                     // of x, pixels
-    int width,                      // of x, pixels
-    int in_channels,                // of x
-    int out_height,                 // of y, pixels
-    int out_width,                  // of y, pixels
-    int out_channels,               // of y
-    int kernel_height,              // taps
-    int kernel_width,               // taps
-    int stride,                     // pixels of y from patch to patch
-    int padding                     // lines cut off y on all sides, pixels
+    const unsigned short* __restrict__ x, // images, [batch, height, width, in_channels]
+    const unsigned short* __restrict__ w, // weights, [kernel_height, kernel_width, out_channels, in_channels]
+    const float* __restrict__ bias,       // [out_channels]
+    unsigned short* __restrict__ y,       // images, [batch, out_height, out_width, out_channels], or floats
+    int wide,                             // 1: y lies in floats
+    int batch,                            // images
+    int height,                           // of x, pixels
+    int width,                            // of x, pixels
+    int in_channels,                      // of x
+    int out_height,                       // of y, pixels
+    int out_width,                        // of y, pixels
+    int out_channels,                     // of y
+    int kernel_height,                    // taps
+    int kernel_width,                     // taps
+    int stride,                           // pixels of y from patch to patch
+    int padding                           // lines cut off y on all sides, pixels
 ) {
     __shared__ __align__(128) float stages[matrix::Bf16Tile128x128::kShared];
     const convolution::Shape shape{
         batch, out_height, out_width, out_channels, height, width, in_channels,
         kernel_height, kernel_width, stride, padding};
-    convolution::backward_dx<matrix::Bf16Tile128x128, true>(stages, shape, x, w, bias, y, 0);
+    const implicit_gemm::NarrowTarget<true> to{y, wide};
+    convolution::backward_dx<matrix::Bf16Tile128x128, 8>(stages, shape, x, w, bias, to, 0);
 }
 
-// bound: operations; expect 35 % of the tensor cores' 16-bit peak: any number of channels; 16 products a byte
-// from the L2 cache hold it back
+// bound: operations; expect 50 % of the tensor cores' 16-bit peak: small tensors and any number of channels; 32
+// products a byte from the L2 cache
 // launch: grid (tiles_y(64, 64), 1, 1), block 128, dynamic shared 0 bytes
 extern "C" __global__ void __launch_bounds__(128, 4) conv_transpose2d_forward_bf16_64x64(
-    const float* __restrict__ x,    // images, [batch, height, width, in_channels]
-    const float* __restrict__ w,    // weights, [kernel_height, kernel_width, out_channels, in_channels]
-    const float* __restrict__ bias, // [out_channels]
-    float* __restrict__ y,          // images, [batch, out_height, out_width, out_channels]
-    int batch,                      // images
-    int height,                     // of x, pixels
-    int width,                      // of x, pixels
-    int in_channels,                // of x
-    int out_height,                 // of y, pixels
-    int out_width,                  // of y, pixels
-    int out_channels,               // of y
-    int kernel_height,              // taps
-    int kernel_width,               // taps
-    int stride,                     // pixels of y from patch to patch
-    int padding                     // lines cut off y on all sides, pixels
+    const unsigned short* __restrict__ x, // images, [batch, height, width, in_channels]
+    const unsigned short* __restrict__ w, // weights, [kernel_height, kernel_width, out_channels, in_channels]
+    const float* __restrict__ bias,       // [out_channels]
+    unsigned short* __restrict__ y,       // images, [batch, out_height, out_width, out_channels], or floats
+    int wide,                             // 1: y lies in floats
+    int batch,                            // images
+    int height,                           // of x, pixels
+    int width,                            // of x, pixels
+    int in_channels,                      // of x
+    int out_height,                       // of y, pixels
+    int out_width,                        // of y, pixels
+    int out_channels,                     // of y
+    int kernel_height,                    // taps
+    int kernel_width,                     // taps
+    int stride,                           // pixels of y from patch to patch
+    int padding                           // lines cut off y on all sides, pixels
 ) {
     __shared__ __align__(128) float stages[matrix::Bf16Tile64x64::kShared];
     const convolution::Shape shape{
         batch, out_height, out_width, out_channels, height, width, in_channels,
         kernel_height, kernel_width, stride, padding};
-    if (convolution::whole_pieces(shape)) {
-        convolution::backward_dx<matrix::Bf16Tile64x64, true>(stages, shape, x, w, bias, y, 0);
+    const implicit_gemm::NarrowTarget<true> to{y, wide};
+    if (convolution::whole(shape, 8)) {
+        convolution::backward_dx<matrix::Bf16Tile64x64, 8>(stages, shape, x, w, bias, to, 0);
+    } else if (convolution::whole(shape, 4)) {
+        convolution::backward_dx<matrix::Bf16Tile64x64, 4>(stages, shape, x, w, bias, to, 0);
     } else {
-        convolution::backward_dx<matrix::Bf16Tile64x64, false>(stages, shape, x, w, bias, y, 0);
+        convolution::backward_dx<matrix::Bf16Tile64x64, 1>(stages, shape, x, w, bias, to, 0);
     }
 }
 
-// bound: operations; expect 60 % of the tensor cores' 16-bit peak: twice the products of TF32 a second from
-// the same bytes: the L2 cache comes near
+// bound: operations; expect 75 % of the tensor cores' 16-bit peak: 64 products a byte brought in, twice TF32's
+// at twice its rate
 // launch: grid (tiles_y(128, 128), 1, 1), block 256, dynamic shared 0 bytes
 extern "C" __global__ void __launch_bounds__(256, 2) conv_transpose2d_forward_fp16_128x128(
-    const float* __restrict__ x,    // images, [batch, height, width, in_channels]
-    const float* __restrict__ w,    // weights, [kernel_height, kernel_width, out_channels, in_channels]
-    const float* __restrict__ bias, // [out_channels]
-    float* __restrict__ y,          // images, [batch, out_height, out_width, out_channels]
-    int batch,                      // images
-    int height,                     // of x, pixels
-    int width,                      // of x, pixels
-    int in_channels,                // of x
-    int out_height,                 // of y, pixels
-    int out_width,                  // of y, pixels
-    int out_channels,               // of y
-    int kernel_height,              // taps
-    int kernel_width,               // taps
-    int stride,                     // pixels of y from patch to patch
-    int padding                     // lines cut off y on all sides, pixels
+    const unsigned short* __restrict__ x, // images, [batch, height, width, in_channels]
+    const unsigned short* __restrict__ w, // weights, [kernel_height, kernel_width, out_channels, in_channels]
+    const float* __restrict__ bias,       // [out_channels]
+    unsigned short* __restrict__ y,       // images, [batch, out_height, out_width, out_channels], or floats
+    int wide,                             // 1: y lies in floats
+    int batch,                            // images
+    int height,                           // of x, pixels
+    int width,                            // of x, pixels
+    int in_channels,                      // of x
+    int out_height,                       // of y, pixels
+    int out_width,                        // of y, pixels
+    int out_channels,                     // of y
+    int kernel_height,                    // taps
+    int kernel_width,                     // taps
+    int stride,                           // pixels of y from patch to patch
+    int padding                           // lines cut off y on all sides, pixels
 ) {
     __shared__ __align__(128) float stages[matrix::Fp16Tile128x128::kShared];
     const convolution::Shape shape{
         batch, out_height, out_width, out_channels, height, width, in_channels,
         kernel_height, kernel_width, stride, padding};
-    convolution::backward_dx<matrix::Fp16Tile128x128, true>(stages, shape, x, w, bias, y, 0);
+    const implicit_gemm::NarrowTarget<false> to{y, wide};
+    convolution::backward_dx<matrix::Fp16Tile128x128, 8>(stages, shape, x, w, bias, to, 0);
 }
 
-// bound: operations; expect 35 % of the tensor cores' 16-bit peak: any number of channels; 16 products a byte
-// from the L2 cache hold it back
+// bound: operations; expect 50 % of the tensor cores' 16-bit peak: small tensors and any number of channels; 32
+// products a byte from the L2 cache
 // launch: grid (tiles_y(64, 64), 1, 1), block 128, dynamic shared 0 bytes
 extern "C" __global__ void __launch_bounds__(128, 4) conv_transpose2d_forward_fp16_64x64(
-    const float* __restrict__ x,    // images, [batch, height, width, in_channels]
-    const float* __restrict__ w,    // weights, [kernel_height, kernel_width, out_channels, in_channels]
-    const float* __restrict__ bias, // [out_channels]
-    float* __restrict__ y,          // images, [batch, out_height, out_width, out_channels]
-    int batch,                      // images
-    int height,                     // of x, pixels
-    int width,                      // of x, pixels
-    int in_channels,                // of x
-    int out_height,                 // of y, pixels
-    int out_width,                  // of y, pixels
-    int out_channels,               // of y
-    int kernel_height,              // taps
-    int kernel_width,               // taps
-    int stride,                     // pixels of y from patch to patch
-    int padding                     // lines cut off y on all sides, pixels
+    const unsigned short* __restrict__ x, // images, [batch, height, width, in_channels]
+    const unsigned short* __restrict__ w, // weights, [kernel_height, kernel_width, out_channels, in_channels]
+    const float* __restrict__ bias,       // [out_channels]
+    unsigned short* __restrict__ y,       // images, [batch, out_height, out_width, out_channels], or floats
+    int wide,                             // 1: y lies in floats
+    int batch,                            // images
+    int height,                           // of x, pixels
+    int width,                            // of x, pixels
+    int in_channels,                      // of x
+    int out_height,                       // of y, pixels
+    int out_width,                        // of y, pixels
+    int out_channels,                     // of y
+    int kernel_height,                    // taps
+    int kernel_width,                     // taps
+    int stride,                           // pixels of y from patch to patch
+    int padding                           // lines cut off y on all sides, pixels
 ) {
     __shared__ __align__(128) float stages[matrix::Fp16Tile64x64::kShared];
     const convolution::Shape shape{
         batch, out_height, out_width, out_channels, height, width, in_channels,
         kernel_height, kernel_width, stride, padding};
-    if (convolution::whole_pieces(shape)) {
-        convolution::backward_dx<matrix::Fp16Tile64x64, true>(stages, shape, x, w, bias, y, 0);
+    const implicit_gemm::NarrowTarget<false> to{y, wide};
+    if (convolution::whole(shape, 8)) {
+        convolution::backward_dx<matrix::Fp16Tile64x64, 8>(stages, shape, x, w, bias, to, 0);
+    } else if (convolution::whole(shape, 4)) {
+        convolution::backward_dx<matrix::Fp16Tile64x64, 4>(stages, shape, x, w, bias, to, 0);
     } else {
-        convolution::backward_dx<matrix::Fp16Tile64x64, false>(stages, shape, x, w, bias, y, 0);
+        convolution::backward_dx<matrix::Fp16Tile64x64, 1>(stages, shape, x, w, bias, to, 0);
     }
 }
 
@@ -242,7 +258,8 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv_transpose2d_forward_fp
     const convolution::Shape shape{
         batch, out_height, out_width, out_channels, height, width, in_channels,
         kernel_height, kernel_width, stride, padding};
-    convolution::backward_dx<matrix::Fp32Tile128x64, true>(stages, shape, x, w, bias, y, 0);
+    convolution::backward_dx<matrix::Fp32Tile128x64, 4>(stages, shape, x, w, bias,
+                                                        implicit_gemm::WideTarget(y), 0);
 }
 
 // bound: operations; expect 50 % of the fp32 peak: small tensors and any number of channels; 16 products a
@@ -269,10 +286,12 @@ extern "C" __global__ void __launch_bounds__(128, 4) conv_transpose2d_forward_fp
     const convolution::Shape shape{
         batch, out_height, out_width, out_channels, height, width, in_channels,
         kernel_height, kernel_width, stride, padding};
-    if (convolution::whole_pieces(shape)) {
-        convolution::backward_dx<matrix::Fp32Tile64x64, true>(stages, shape, x, w, bias, y, 0);
+    if (convolution::whole(shape, 4)) {
+        convolution::backward_dx<matrix::Fp32Tile64x64, 4>(stages, shape, x, w, bias,
+                                                           implicit_gemm::WideTarget(y), 0);
     } else {
-        convolution::backward_dx<matrix::Fp32Tile64x64, false>(stages, shape, x, w, bias, y, 0);
+        convolution::backward_dx<matrix::Fp32Tile64x64, 1>(stages, shape, x, w, bias,
+                                                           implicit_gemm::WideTarget(y), 0);
     }
 }
 
@@ -285,7 +304,20 @@ extern "C" __global__ void __launch_bounds__(256) conv_transpose2d_backward_bias
     int channels                  // of y
 ) {
     __shared__ float sums[convolution::kSumThreads];
-    convolution::sum_pixels(sums, dy, partial, pixels, channels);
+    convolution::sum_pixels(storage::Wide{}, sums, dy, partial, pixels, channels);
+}
+
+// bound: bytes; expect 80 % of the bandwidth: dy is read once, in adjacent values
+// launch: grid (chunks, ceil(channels / 256), 1), block 256, dynamic shared 0 bytes
+extern "C" __global__ void __launch_bounds__(256) conv_transpose2d_backward_bias_narrow(
+    const unsigned short* __restrict__ dy, // gradient of y, [pixels, channels]
+    float* __restrict__ partial,           // sums of the chunks, [chunks, channels]
+    int pixels,                            // of y, of the whole batch
+    int channels,                          // of y
+    int bf16                               // 1: bf16, 0: fp16
+) {
+    __shared__ float sums[convolution::kSumThreads];
+    convolution::sum_pixels(storage::Narrow{bf16}, sums, dy, partial, pixels, channels);
 }
 
 // bound: bytes; expect 85 % of the bandwidth: partial is read once, in adjacent words

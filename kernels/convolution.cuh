@@ -27,20 +27,20 @@ struct Shape {
 };
 
 /// y = or += x * w + bias (or null). Rows are the pixels of y, columns its channels, the depth is the patch.
-template <class Block, bool kVector>
-__device__ __forceinline__ void forward(float* shared, const Shape& s, const float* x, const float* w,
-                                        const float* bias, float* y, int add) {
+template <class Block, int kGrain, class T, class Target>
+__device__ __forceinline__ void forward(float* shared, const Shape& s, const T* x, const T* w,
+                                        const float* bias, Target y, int add) {
     constexpr int kThreads = Block::kThreads;
     const implicit_gemm::TilePlace<Block> tile(s.out_channels);
     const implicit_gemm::Taps taps(s.kernel_height, s.kernel_width, s.in_channels);
-    const implicit_gemm::Images images{x, s.batch, s.height, s.width, s.in_channels};
-    const implicit_gemm::PatchOperand<Block::kRows, kThreads, kVector> a(images, s.patches(), taps, tile.row);
-    const implicit_gemm::DenseOperand<Block::kColumns, kThreads, kVector> b(w, s.out_channels, taps.end,
+    const implicit_gemm::Images<T> images{x, s.batch, s.height, s.width, s.in_channels};
+    const implicit_gemm::PatchOperand<T, Block::kRows, kThreads, kGrain> a(images, s.patches(), taps, tile.row);
+    const implicit_gemm::DenseOperand<T, Block::kColumns, kThreads, kGrain> b(w, s.out_channels, taps.end,
                                                                             tile.column);
     const auto product = implicit_gemm::multiply<Block>(shared, a, b, 0, taps.end);
-    const implicit_gemm::DenseOutput output{y, bias, 0, s.out_pixels(), s.out_channels, add};
+    const implicit_gemm::DenseOutput<Target> output{y, bias, 0, s.out_pixels(), s.out_channels, add};
     const implicit_gemm::TilePlace<Block> place(implicit_gemm::again(s.out_channels));
-    implicit_gemm::write_product<kVector>(product, output, place.row, place.column);
+    implicit_gemm::write_product<kGrain>(product, output, place.row, place.column);
 }
 
 // ---- The gradient in the image ----
@@ -78,18 +78,19 @@ __device__ __forceinline__ Residue residue(const Shape& s, int product_column) {
 }
 
 /// The weights by residue: line = (r, r', in channel), depth = (t, t', out channel).
-template <int kTileLines, int kThreads, bool kAligned> struct ResidueWeights {
+template <class T, int kTileLines, int kThreads, int kWhole> struct ResidueWeights {
     static constexpr Layout kLayout = Layout::kAlongDepth;
-    static constexpr bool kVector = kAligned;
-    using Map = matrix::CopyMap<kLayout, kTileLines, kThreads>;
+    static constexpr int kGrain = kWhole;
+    using Type = T;
+    using Map = matrix::CopyMap<kLayout, kTileLines, kThreads, T>;
 
-    const float* values;
+    const T* values;
     implicit_gemm::Taps taps;
     Shape shape;
     /// Of each piece.
     Residue residues[Map::kCount];
 
-    __device__ __forceinline__ ResidueWeights(const float* w, const Shape& s, const implicit_gemm::Taps& taps,
+    __device__ __forceinline__ ResidueWeights(const T* w, const Shape& s, const implicit_gemm::Taps& taps,
                                               int first_line)
         : values(w), taps(taps), shape(s) {
 #pragma unroll
@@ -110,8 +111,8 @@ template <int kTileLines, int kThreads, bool kAligned> struct ResidueWeights {
 };
 
 /// The image as the product's rows of cells.
-struct CellOutput {
-    float* values;
+template <class Target> struct CellOutput {
+    Target target;
     const float* bias;
     Shape shape;
     Cells cells;
@@ -141,52 +142,54 @@ struct CellOutput {
 };
 
 /// dx = or += the adjoint of `forward` in x, applied to dy, plus bias [in_channels] (or null).
-template <class Block, bool kVector>
-__device__ __forceinline__ void backward_dx(float* shared, const Shape& s, const float* dy, const float* w,
-                                            const float* bias, float* dx, int add) {
+template <class Block, int kGrain, class T, class Target>
+__device__ __forceinline__ void backward_dx(float* shared, const Shape& s, const T* dy, const T* w,
+                                            const float* bias, Target dx, int add) {
     constexpr int kThreads = Block::kThreads;
     const Cells cells(s);
     const implicit_gemm::TilePlace<Block> tile(s.stride * s.stride * s.in_channels);
     const implicit_gemm::Taps taps(cells.tap_rows, cells.tap_columns, s.out_channels);
-    const implicit_gemm::Images images{dy, s.batch, s.out_height, s.out_width, s.out_channels};
-    const implicit_gemm::PatchOperand<Block::kRows, kThreads, kVector> a(images, cells.grid(), taps, tile.row);
-    const ResidueWeights<Block::kColumns, kThreads, kVector> b(w, s, taps, tile.column);
+    const implicit_gemm::Images<T> images{dy, s.batch, s.out_height, s.out_width, s.out_channels};
+    const implicit_gemm::PatchOperand<T, Block::kRows, kThreads, kGrain> a(images, cells.grid(), taps, tile.row);
+    const ResidueWeights<T, Block::kColumns, kThreads, kGrain> b(w, s, taps, tile.column);
     const auto product = implicit_gemm::multiply<Block>(shared, a, b, 0, taps.end);
     Shape after = s;
     after.stride = implicit_gemm::again(s.stride);
-    const CellOutput output{dx, bias, after, Cells(after), add};
+    const CellOutput<Target> output{dx, bias, after, Cells(after), add};
     const implicit_gemm::TilePlace<Block> place(after.stride * after.stride * s.in_channels);
-    implicit_gemm::write_product<kVector>(product, output, place.row, place.column);
+    implicit_gemm::write_product<kGrain>(product, output, place.row, place.column);
 }
 
 /// partial [gridDim.z, patch(), out_channels]: the adjoint of `forward` in w, applied to dy, each over its
 /// share of the pixels of y. Rows are the patch, the depth is the share.
-template <class Block, bool kVector>
-__device__ __forceinline__ void backward_dw(float* shared, const Shape& s, const float* x, const float* dy,
+template <class Block, int kGrain, class T>
+__device__ __forceinline__ void backward_dw(float* shared, const Shape& s, const T* x, const T* dy,
                                             float* partial) {
     constexpr int kThreads = Block::kThreads;
     const implicit_gemm::TilePlace<Block> tile(s.out_channels);
     const int splits = static_cast<int>(gridDim.z), split = static_cast<int>(blockIdx.z);
-    const int pixels = s.out_pixels(), stages = divide_up(pixels, matrix::kDepth);
+    const int pixels = s.out_pixels(), stages = divide_up(pixels, Block::kDepth);
     // Whole stages, the earlier shares one more where they do not come out even: none begins past the end.
-    const int begin = min((stages / splits * split + min(stages % splits, split)) * matrix::kDepth, pixels);
-    const int share = (stages / splits + (split < stages % splits ? 1 : 0)) * matrix::kDepth;
+    const int begin = min((stages / splits * split + min(stages % splits, split)) * Block::kDepth, pixels);
+    const int share = (stages / splits + (split < stages % splits ? 1 : 0)) * Block::kDepth;
     const int end = min(begin + share, pixels);
-    const implicit_gemm::Images images{x, s.batch, s.height, s.width, s.in_channels};
-    const implicit_gemm::TransposedPatchOperand<Block::kRows, kThreads, kVector> a(
+    const implicit_gemm::Images<T> images{x, s.batch, s.height, s.width, s.in_channels};
+    const implicit_gemm::TransposedPatchOperand<T, Block::kRows, kThreads, kGrain> a(
         images, s.patches(), s.kernel_height, s.kernel_width, tile.row, end);
-    const implicit_gemm::DenseOperand<Block::kColumns, kThreads, kVector> b(dy, s.out_channels, end,
+    const implicit_gemm::DenseOperand<T, Block::kColumns, kThreads, kGrain> b(dy, s.out_channels, end,
                                                                             tile.column);
     const auto product = implicit_gemm::multiply<Block>(shared, a, b, begin, end);
     const int first = split * s.patch() * s.out_channels;
-    const implicit_gemm::DenseOutput output{partial, nullptr, first, s.patch(), s.out_channels, 0};
+    const implicit_gemm::WideTarget parts(partial);
+    const implicit_gemm::DenseOutput<implicit_gemm::WideTarget> output{parts, nullptr, first, s.patch(),
+                                                                       s.out_channels, 0};
     const implicit_gemm::TilePlace<Block> place(implicit_gemm::again(s.out_channels));
-    implicit_gemm::write_product<kVector>(product, output, place.row, place.column);
+    implicit_gemm::write_product<kGrain>(product, output, place.row, place.column);
 }
 
-/// Whether pieces of 4 channels of both images are whole, 16-byte aligned pieces.
-__device__ __forceinline__ bool whole_pieces(const Shape& s) {
-    return s.in_channels % 4 == 0 && s.out_channels % 4 == 0;
+/// Whether the channels of both images come in whole grains of `grain` values.
+__device__ __forceinline__ bool whole(const Shape& s, int grain) {
+    return s.in_channels % grain == 0 && s.out_channels % grain == 0;
 }
 
 // ---- Ordered sums ----
@@ -197,8 +200,9 @@ constexpr int kSumThreads = 256;
 /// partial [gridDim.x, channels]: sums of dy [pixels, channels], each over its share of the pixels. A
 /// block's threads read adjacent values; those of a channel are then added in the order of the threads.
 /// `shared` has kSumThreads floats.
-__device__ __forceinline__ void sum_pixels(float* shared, const float* dy, float* partial, int pixels,
-                                           int channels) {
+template <class Storage, class T>
+__device__ __forceinline__ void sum_pixels(Storage storage, float* shared, const T* dy, float* partial,
+                                           int pixels, int channels) {
     const int thread = static_cast<int>(threadIdx.x);
     const int first_channel = static_cast<int>(blockIdx.y) * kSumThreads;
     const int own = min(channels - first_channel, kSumThreads), lanes = kSumThreads / own;
@@ -211,7 +215,7 @@ __device__ __forceinline__ void sum_pixels(float* shared, const float* dy, float
         // Four loads in flight a thread keep the memory busy.
 #pragma unroll 4
         for (int pixel = static_cast<int>(begin) + lane; pixel < end; pixel += lanes) {
-            sum += dy[pixel * channels + channel];
+            sum += storage.load(dy + pixel * channels + channel);
         }
     }
     shared[thread] = sum;

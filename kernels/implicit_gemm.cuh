@@ -1,19 +1,18 @@
 // Convolutions as products of matrices that are never stored: the operands of a product are gathered
 // from NHWC images and weights while they are copied into shared memory.
 //
-// An operand has `values`, a `kLayout`, a `kVector` (pieces of 4 floats are 16 aligned bytes, wholly
-// inside or wholly outside) and `at(i, e, depth)`: the offset of element e of the thread's piece i,
-// which begins at `depth`, or a negative number outside, where the operand is zero.
-// An output has `values`, `bias` (or null), `add`, places of rows and columns of the product, the latter with
+// An operand has `values` of a `Type`, a `kLayout`, a `kGrain` (as many adjacent values are aligned, and wholly
+// inside or wholly outside) and `at(i, e, depth)`: the offset of element e, a multiple of the grain, of the
+// thread's piece i, which begins at `depth`, or a negative number outside, where the operand is zero.
+// An output has a `target`, `bias` (or null), `add`, places of rows and columns of the product, the latter with
 // their `channel`, and `at(row place, column place)` alike.
 // Offsets are ints: every tensor has fewer than 2^31 elements.
 #pragma once
 
-#include "matrix.cuh"
+#include "matrix_narrow.cuh"
 
 namespace implicit_gemm {
 
-using matrix::kDepth;
 using matrix::kStages;
 using matrix::Layout;
 
@@ -47,15 +46,16 @@ struct Divisor {
 // ---- Operands ----
 
 /// A dense matrix [depth, lines], from `first` to `end` of its depth.
-template <int kTileLines, int kThreads, bool kAligned> struct DenseOperand {
+template <class T, int kTileLines, int kThreads, int kWhole> struct DenseOperand {
     static constexpr Layout kLayout = Layout::kAlongLines;
-    static constexpr bool kVector = kAligned;
-    using Map = matrix::CopyMap<kLayout, kTileLines, kThreads>;
+    static constexpr int kGrain = kWhole;
+    using Type = T;
+    using Map = matrix::CopyMap<kLayout, kTileLines, kThreads, T>;
 
-    const float* values;
+    const T* values;
     int lines, end, line;
 
-    __device__ __forceinline__ DenseOperand(const float* values, int lines, int end, int first_line)
+    __device__ __forceinline__ DenseOperand(const T* values, int lines, int end, int first_line)
         : values(values), lines(lines), end(end), line(first_line + Map::line(0)) {}
 
     __device__ __forceinline__ int at(int, int e, int depth) const {
@@ -89,24 +89,25 @@ struct PatchGrid {
     int direction;
 };
 
-struct Images {
-    const float* values;
+template <class T> struct Images {
+    const T* values;
     int batch, height, width, channels;
 };
 
 /// Patches of images: line = (image, i, j) of the grid, depth = (tap row, tap column, channel).
-template <int kTileLines, int kThreads, bool kAligned> struct PatchOperand {
+template <class T, int kTileLines, int kThreads, int kWhole> struct PatchOperand {
     static constexpr Layout kLayout = Layout::kAlongDepth;
-    static constexpr bool kVector = kAligned;
-    using Map = matrix::CopyMap<kLayout, kTileLines, kThreads>;
+    static constexpr int kGrain = kWhole;
+    using Type = T;
+    using Map = matrix::CopyMap<kLayout, kTileLines, kThreads, T>;
 
-    const float* values;
+    const T* values;
     Taps taps;
     int height, width, direction;
     /// Of each piece: the pixel of tap (0, 0) counted from the first image's, its row and its column.
     int pixel[Map::kCount], row[Map::kCount], column[Map::kCount];
 
-    __device__ __forceinline__ PatchOperand(const Images& images, const PatchGrid& grid, const Taps& taps,
+    __device__ __forceinline__ PatchOperand(const Images<T>& images, const PatchGrid& grid, const Taps& taps,
                                             int first_line)
         : values(images.values), taps(taps), height(images.height), width(images.width),
           direction(grid.direction) {
@@ -134,47 +135,97 @@ template <int kTileLines, int kThreads, bool kAligned> struct PatchOperand {
 
 /// The same patches the other way round: line = (tap row, tap column, channel), depth = (image, i, j),
 /// the latter up to `end`.
-template <int kTileLines, int kThreads, bool kAligned> struct TransposedPatchOperand {
+template <class T, int kTileLines, int kThreads, int kWhole> struct TransposedPatchOperand {
     static constexpr Layout kLayout = Layout::kAlongLines;
-    static constexpr bool kVector = kAligned;
-    static constexpr int kElements = kAligned ? 1 : 4;
-    using Map = matrix::CopyMap<kLayout, kTileLines, kThreads>;
+    static constexpr int kGrain = kWhole;
+    static constexpr int kGrains = matrix::Stage<T>::kPiece / kGrain;
+    using Type = T;
+    using Map = matrix::CopyMap<kLayout, kTileLines, kThreads, T>;
 
-    const float* values;
+    const T* values;
     int height, width, channels;
     Divisor rows, columns;
     int stride, end;
-    int row[kElements], column[kElements], channel[kElements];
+    int row[kGrains], column[kGrains], channel[kGrains];
 
-    __device__ __forceinline__ TransposedPatchOperand(const Images& images, const PatchGrid& grid,
+    __device__ __forceinline__ TransposedPatchOperand(const Images<T>& images, const PatchGrid& grid,
                                                       int tap_rows, int tap_columns, int first_line, int end)
         : values(images.values), height(images.height), width(images.width), channels(images.channels),
           rows(grid.rows), columns(grid.columns), stride(grid.stride), end(end) {
 #pragma unroll
-        for (int e = 0; e < kElements; ++e) {
-            const int line = first_line + Map::line(0) + e;
+        for (int grain = 0; grain < kGrains; ++grain) {
+            const int line = first_line + Map::line(0) + grain * kGrain;
             const int tap = line / channels, tap_row = tap / tap_columns;
-            row[e] = tap_row < tap_rows ? grid.row + tap_row : kOutside;
-            column[e] = grid.column + tap - tap_row * tap_columns;
-            channel[e] = line - tap * channels;
+            row[grain] = tap_row < tap_rows ? grid.row + tap_row : kOutside;
+            column[grain] = grid.column + tap - tap_row * tap_columns;
+            channel[grain] = line - tap * channels;
         }
     }
 
     __device__ __forceinline__ int at(int, int e, int depth) const {
         const int patch_row = columns.quotient(depth), image = rows.quotient(patch_row);
-        const int i = (patch_row - image * rows.divisor) * stride + row[e];
-        const int j = (depth - patch_row * columns.divisor) * stride + column[e];
+        const int grain = e / kGrain;
+        const int i = (patch_row - image * rows.divisor) * stride + row[grain];
+        const int j = (depth - patch_row * columns.divisor) * stride + column[grain];
         const bool inside = depth < end && within(i, height) && within(j, width);
-        const int offset = ((image * height + i) * width + j) * channels + channel[e];
+        const int offset = ((image * height + i) * width + j) * channels + channel[grain];
         return inside ? offset : -1;
     }
 };
 
 // ---- Outputs ----
 
-/// A dense matrix [rows, columns] that begins at `first`; `bias` one value a column.
-struct DenseOutput {
+/// Where values go that lie in fp32.
+struct WideTarget {
     float* values;
+
+    __device__ __forceinline__ explicit WideTarget(float* values) : values(values) {}
+
+    /// Writes kWidth adjacent values as one access.
+    template <int kWidth>
+    __device__ __forceinline__ void write(int offset, float (&added)[kWidth], int add) const {
+        float* to = values + offset;
+#pragma unroll
+        for (int e = 0; e < kWidth; ++e) {
+            if (add) added[e] += to[e];
+        }
+        if constexpr (kWidth == 4) {
+            *reinterpret_cast<float4*>(to) = make_float4(added[0], added[1], added[2], added[3]);
+        } else if constexpr (kWidth == 2) {
+            *reinterpret_cast<float2*>(to) = make_float2(added[0], added[1]);
+        } else {
+            to[0] = added[0];
+        }
+    }
+};
+
+/// Where values go that lie in 2 bytes, or in fp32 where `wide`: the decoded planes, what the losses read.
+template <bool kBf16> struct NarrowTarget {
+    unsigned short* values;
+    int wide;
+
+    template <int kWidth>
+    __device__ __forceinline__ void write(int offset, float (&added)[kWidth], int add) const {
+        static_assert(kWidth <= 2, "the tensor cores give two adjacent values");
+        if (wide) return WideTarget(reinterpret_cast<float*>(values)).write(offset, added, add);
+        unsigned short* to = values + offset;
+#pragma unroll
+        for (int e = 0; e < kWidth; ++e) {
+            if (add) added[e] += kBf16 ? storage::widen_bf16(to[e]) : storage::widen_fp16(to[e]);
+        }
+        const float high = kWidth == 2 ? added[kWidth - 1] : 0.0f;
+        const unsigned pair = kBf16 ? storage::round_bf16(added[0], high) : storage::round_fp16(added[0], high);
+        if constexpr (kWidth == 2) {
+            *reinterpret_cast<unsigned*>(to) = pair;
+        } else {
+            to[0] = static_cast<unsigned short>(pair);
+        }
+    }
+};
+
+/// A dense matrix [rows, columns] that begins at `first`; `bias` one value a column.
+template <class Target> struct DenseOutput {
+    Target target;
     const float* bias;
     int first, rows, columns;
     int add;
@@ -193,29 +244,21 @@ struct DenseOutput {
     }
 };
 
-/// Writes kWidth values of adjacent channels, from `channel` on, as one access.
+/// Writes kWidth values of adjacent channels, from `channel` on.
 template <class Output, int kWidth>
 __device__ __forceinline__ void write(const Output& output, int offset, int channel, float (&values)[kWidth]) {
-    float* to = output.values + offset;
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
         if (output.bias != nullptr) values[e] += output.bias[channel + e];
-        if (output.add) values[e] += to[e];
     }
-    if constexpr (kWidth == 4) {
-        *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
-    } else if constexpr (kWidth == 2) {
-        *reinterpret_cast<float2*>(to) = make_float2(values[0], values[1]);
-    } else {
-        to[0] = values[0];
-    }
+    output.target.write(offset, values, output.add);
 }
 
 /// Writes a warp's part of the block's product whose first value is at (first_row, first_column).
-template <bool kVector, class Warp, class Output>
+template <int kGrain, class Warp, class Output>
 __device__ __forceinline__ void write_product(const Warp& warp, const Output& output, int first_row,
                                               int first_column) {
-    constexpr int kWidth = kVector ? Warp::kWidth : 1, kAccesses = Warp::kGroups * Warp::kWidth / kWidth;
+    constexpr int kWidth = kGrain > 1 ? Warp::kWidth : 1, kAccesses = Warp::kGroups * Warp::kWidth / kWidth;
     typename Output::Column columns[kAccesses];
 #pragma unroll
     for (int access = 0; access < kAccesses; ++access) {
@@ -241,38 +284,50 @@ __device__ __forceinline__ void write_product(const Warp& warp, const Output& ou
 
 // ---- The product ----
 
+/// Copies kGrain values at `from`, or as many zeros where `from` is negative. What lies outside reads nothing, but
+/// its address is still one of the tensor's.
+template <int kGrain, class T>
+__device__ __forceinline__ void copy_grain(unsigned to, const T* values, int from) {
+    constexpr int kBytes = kGrain * static_cast<int>(sizeof(T));
+    if constexpr (kBytes == 16) {
+        matrix::copy_16_bytes(to, values + max(from, 0), from >= 0);
+    } else if constexpr (kBytes >= 4) {
+        matrix::copy_bytes<kBytes>(to, values + max(from, 0), from >= 0);
+    } else {
+        // Asynchronous copies begin at 4 bytes. The barrier before the stage is read covers a plain store too.
+        const unsigned short value = from >= 0 ? values[from] : 0;
+        asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(value) : "memory");
+    }
+}
+
 /// Starts this thread's copies of the stage of an operand that begins at depth `first`.
 template <class Operand>
 __device__ __forceinline__ void copy_stage(unsigned stage, const Operand& operand, int first) {
     using Map = typename Operand::Map;
-    using Tile = matrix::OperandTile<Operand::kLayout, Map::kLines>;
+    using T = typename Operand::Type;
+    using Tile = matrix::OperandTile<Operand::kLayout, Map::kLines, T>;
+    constexpr bool kAlongDepth = Operand::kLayout == Layout::kAlongDepth;
+    constexpr int kGrain = Operand::kGrain;
+    // Rolled up where every element finds its own tap: side by side they would spill registers.
+    constexpr int kUnrolled = kAlongDepth && kGrain == 1 ? 1 : Map::kPiece / kGrain;
 #pragma unroll
     for (int i = 0; i < Map::kCount; ++i) {
         const int line = Map::line(i), depth = Map::depth(i);
-        // What lies outside reads nothing, but its address is still one of the tensor's.
-        if constexpr (Operand::kVector) {
-            const int from = operand.at(i, 0, first + depth);
-            const unsigned to = stage + 4 * Tile::offset(line, depth);
-            matrix::copy_16_bytes(to, operand.values + max(from, 0), from >= 0);
-        } else {
-            constexpr bool kAlongDepth = Operand::kLayout == Layout::kAlongDepth;
-            // Rolled up where every element finds its own tap: side by side they would spill registers.
-            constexpr int kUnrolled = kAlongDepth ? 1 : 4;
 #pragma unroll kUnrolled
-            for (int e = 0; e < 4; ++e) {
-                const int from = operand.at(i, e, first + depth);
-                const int to = Tile::offset(kAlongDepth ? line : line + e, kAlongDepth ? depth + e : depth);
-                matrix::copy_4_bytes(stage + 4 * to, operand.values + max(from, 0), from >= 0);
-            }
+        for (int e = 0; e < Map::kPiece; e += kGrain) {
+            const int from = operand.at(i, e, first + depth);
+            const int to = Tile::offset(kAlongDepth ? line : line + e, kAlongDepth ? depth + e : depth);
+            copy_grain<kGrain>(stage + static_cast<int>(sizeof(T)) * to, operand.values, from);
         }
     }
 }
 
-/// The block's product of two operands over the depths [begin, end), `begin` a multiple of 4, with
-/// `shared` of Block::kShared floats from a multiple of 64 bytes on.
+/// The block's product of two operands over the depths [begin, end), `begin` a multiple of 8, with
+/// `shared` of Block::kShared floats from a multiple of 128 bytes on.
 template <class Block, class A, class B>
 __device__ __forceinline__ auto multiply(float* shared, const A& a, const B& b, int begin, int end) {
     typename Block::template Warp<A::kLayout, B::kLayout> warp;
+    constexpr int kDepth = Block::kDepth;
     constexpr unsigned kBytesA = decltype(warp)::TileA::kBytes;
     constexpr unsigned kBytes = kBytesA + decltype(warp)::TileB::kBytes;
     const unsigned first = matrix::shared_address(shared), last = first + (kStages - 1) * kBytes;

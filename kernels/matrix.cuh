@@ -1,7 +1,7 @@
 // Products of small matrices by one thread block: asynchronous copies into swizzled shared memory,
-// tensor-core (TF32, bf16, fp16) and exact fp32 warp tiles over them.
+// tensor-core (TF32; bf16 and fp16 in matrix_narrow.cuh) and exact fp32 warp tiles over them.
 //
-// A block multiplies A [rows, depth] by B [depth, columns] in stages of kDepth along the depth. A
+// A block multiplies A [rows, depth] by B [depth, columns] in stages of 64 bytes a line along the depth. A
 // stage of an operand lies in shared memory in one of two layouts, whichever lets 16-byte pieces of
 // global memory be copied as they are; both are swizzled so that neither the copies nor the reads of
 // either warp tile meet a bank conflict.
@@ -9,8 +9,14 @@
 
 namespace matrix {
 
-/// Extent of a stage along the summed dimension.
-constexpr int kDepth = 16;
+/// Operands of values of type T: how many make the 16 bytes of a piece, and the extent of a stage along the
+/// summed dimension.
+template <class T> struct Stage {
+    static constexpr int kPiece = 16 / static_cast<int>(sizeof(T));
+    static constexpr int kDepth = 4 * kPiece;
+};
+/// Of fp32 values.
+constexpr int kDepth = Stage<float>::kDepth;
 /// Stages in flight: two are being copied while one is being multiplied.
 constexpr int kStages = 3;
 
@@ -42,14 +48,15 @@ __device__ __forceinline__ void load_4_floats(float (&values)[4], unsigned addre
 
 /// Copies 16 bytes, or writes 16 zero bytes where `inside` is false; `from` is not read then
 /// (PTX ISA, cp.async).
-__device__ __forceinline__ void copy_16_bytes(unsigned to, const float* from, bool inside) {
+__device__ __forceinline__ void copy_16_bytes(unsigned to, const void* from, bool inside) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0)
                  : "memory");
 }
 
-/// The same for 4 bytes, for channel counts that are not multiples of 4.
-__device__ __forceinline__ void copy_4_bytes(unsigned to, const float* from, bool inside) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(inside ? 4 : 0)
+/// The same for 8 or 4 bytes, for channel counts that do not fill whole pieces.
+template <int kBytes> __device__ __forceinline__ void copy_bytes(unsigned to, const void* from, bool inside) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(from), "n"(kBytes),
+                 "r"(inside ? kBytes : 0)
                  : "memory");
 }
 
@@ -64,8 +71,8 @@ template <int kPending> __device__ __forceinline__ void wait_for_copies() {
 
 // ---- Operands in shared memory ----
 
-/// A stage of an operand: kTileLines rows of A or columns of B, kDepth deep.
-template <Layout kLayout, int kTileLines> struct OperandTile {
+/// A stage of an operand: kTileLines rows of A or columns of B, kDepth deep. This one is of floats.
+template <Layout kLayout, int kTileLines, class T = float> struct OperandTile {
     static constexpr int kLines = kTileLines;
     static constexpr int kBytes = 4 * kLines * kDepth;
 
@@ -104,147 +111,77 @@ template <Layout kLayout, int kTileLines> struct OperandTile {
     }
 };
 
-/// Which pieces of 4 floats of a stage each thread copies: kCount of them.
-template <Layout kLayout, int kTileLines, int kThreads> struct CopyMap {
+/// Which pieces of 16 bytes of a stage each thread copies: kCount of them.
+template <Layout kLayout, int kTileLines, int kThreads, class T> struct CopyMap {
     static constexpr int kLines = kTileLines;
-    static constexpr int kPieces = kLayout == Layout::kAlongDepth ? kDepth / 4 : kLines / 4;
+    static constexpr int kPiece = Stage<T>::kPiece;
+    static constexpr int kPieces = kLayout == Layout::kAlongDepth ? 4 : kLines / kPiece;
     static constexpr int kStep = kThreads / kPieces;
-    static constexpr int kCount = kLines * kDepth / 4 / kThreads;
-    static_assert(kCount * 4 * kThreads == kLines * kDepth, "the threads share a stage evenly");
+    static constexpr int kCount = kLines * 4 / kThreads;
+    static_assert(kCount * kThreads == kLines * 4, "the threads share a stage evenly");
 
     /// First line of piece `i`.
     __device__ static __forceinline__ int line(int i) {
         const int thread = static_cast<int>(threadIdx.x);
-        return kLayout == Layout::kAlongDepth ? thread / kPieces + i * kStep : thread % kPieces * 4;
+        return kLayout == Layout::kAlongDepth ? thread / kPieces + i * kStep : thread % kPieces * kPiece;
     }
 
     /// First depth of piece `i`.
     __device__ static __forceinline__ int depth(int i) {
         const int thread = static_cast<int>(threadIdx.x);
-        return kLayout == Layout::kAlongDepth ? thread % kPieces * 4 : thread / kPieces + i * kStep;
+        return kLayout == Layout::kAlongDepth ? thread % kPieces * kPiece : thread / kPieces + i * kStep;
     }
 };
 
 // ---- Tensor cores ----
 
-/// Four 8 x 4 matrices of floats, whose lines of 16 bytes start where lanes 0-7, 8-15, 16-23 and
-/// 24-31 point; lane l gets element (l / 4, l % 4) of each.
-__device__ __forceinline__ void load_matrices(float (&values)[4], unsigned line) {
-    unsigned bits[4];
+/// Four 8 x 8 matrices of 16-bit values, or 8 x 4 of floats, whose lines of 16 bytes start where lanes 0-7, 8-15,
+/// 16-23 and 24-31 point; lane l gets the 32 bits at (l / 4, 4 bytes times l % 4) of each.
+__device__ __forceinline__ void load_matrices(unsigned (&bits)[4], unsigned line) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(bits[0]), "=r"(bits[1]), "=r"(bits[2]), "=r"(bits[3])
                  : "r"(line)
                  : "memory");
+}
+
+__device__ __forceinline__ void load_matrices(float (&values)[4], unsigned line) {
+    unsigned bits[4];
+    load_matrices(bits, line);
 #pragma unroll
     for (int i = 0; i < 4; ++i) values[i] = __uint_as_float(bits[i]);
 }
 
-// A format of the products: how deep one instruction is, and its three steps. Of every 8 depths, lane l
-// brings values (l / 4, l % 4), (l / 4 + 8, l % 4), (l / 4, l % 4 + 4), (l / 4 + 8, l % 4 + 4) of 16 rows of
-// A, and (l % 4, l / 4), (l % 4 + 4, l / 4) of 8 columns of B. Sums are fp32 (PTX ISA, mma.m16n8k8 and
-// mma.m16n8k16).
-
-/// TF32: 10 bits of mantissa, to nearest, ties away from zero.
-struct Tf32 {
-    static constexpr int kDepth = 8;
-
-    __device__ static __forceinline__ unsigned round(float value) {
-        unsigned rounded;
-        asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(value));
-        return rounded;
-    }
-
-    __device__ static __forceinline__ void pack_a(unsigned (&fragment)[4], const float (&values)[4], int) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) fragment[i] = round(values[i]);
-    }
-
-    __device__ static __forceinline__ void pack_b(unsigned (&fragments)[2][2], const float (&values)[4], int) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) fragments[i / 2][i % 2] = round(values[i]);
-    }
-
-    /// sums [16, 8] += a [16, 8] b [8, 8].
-    __device__ static __forceinline__ void multiply(float (&sums)[4], const unsigned (&a)[4],
-                                                    const unsigned (&b)[2]) {
-        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, "
-                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                     : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-    }
-};
-
-/// Two 16-bit values, to nearest, ties to even; `low` in the lower half.
-__device__ __forceinline__ unsigned round_bf16(float low, float high) {
-    unsigned pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
+/// To TF32: 10 bits of mantissa, to nearest, ties away from zero.
+__device__ __forceinline__ unsigned round_tf32(float value) {
+    unsigned rounded;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(value));
+    return rounded;
 }
 
-__device__ __forceinline__ unsigned round_fp16(float low, float high) {
-    unsigned pair;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
+/// sums [16, 8] += a [16, 8] b [8, 8] in TF32. Of every 8 depths, lane l brings values (l / 4, l % 4), (l / 4 + 8,
+/// l % 4), (l / 4, l % 4 + 4), (l / 4 + 8, l % 4 + 4) of A, and (l % 4, l / 4), (l % 4 + 4, l / 4) of B. Sums are fp32
+/// (PTX ISA, mma.m16n8k8).
+__device__ __forceinline__ void multiply_tf32(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-
-/// bf16 (8 bits of mantissa with the hidden one) or fp16 (11 bits; beyond 65504 it is infinite), at twice
-/// the rate of TF32. The instruction calls a lane's depths d and d + 4 neighbours, in both operands alike:
-/// a sum does not mind, and fp32 values need no shuffle to become pairs.
-template <bool kBf16> struct SixteenBit {
-    static constexpr int kDepth = 16;
-
-    __device__ static __forceinline__ unsigned round(float low, float high) {
-        return kBf16 ? round_bf16(low, high) : round_fp16(low, high);
-    }
-
-    __device__ static __forceinline__ void pack_a(unsigned (&fragment)[4], const float (&values)[4],
-                                                  int part) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) fragment[part * 2 + i] = round(values[i], values[i + 2]);
-    }
-
-    __device__ static __forceinline__ void pack_b(unsigned (&fragments)[2][2], const float (&values)[4],
-                                                  int part) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) fragments[i][part] = round(values[i * 2], values[i * 2 + 1]);
-    }
-
-    /// sums [16, 8] += a [16, 16] b [16, 8].
-    __device__ static __forceinline__ void multiply(float (&sums)[4], const unsigned (&a)[4],
-                                                    const unsigned (&b)[2]) {
-        if constexpr (kBf16) {
-            asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                         "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                         : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-        } else {
-            asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
-                         "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                         : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-                         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-        }
-    }
-};
 
 // ---- Warp tiles ----
 // A warp's part of the block's product. A thread holds kRows rows of it and in each kGroups groups of
 // kWidth adjacent columns: value(i, group, e) belongs to (row(i), column(group) + e) of the block's tile.
 
-/// Products on the tensor cores.
-template <class Format, Layout kA, Layout kB, int kBlockRows, int kBlockColumns, int kWarpRows,
-          int kWarpColumns>
-struct TensorWarpTile {
+/// What products on the tensor cores have in common: where the sums of instructions of 16 x 8 values lie.
+template <int kBlockColumns, int kWarpRows, int kWarpColumns> struct TensorSums {
     static constexpr int kRows = kWarpRows / 8;
     static constexpr int kGroups = kWarpColumns / 8;
     static constexpr int kWidth = 2;
-    static constexpr int kParts = Format::kDepth / 8;
-    using TileA = OperandTile<kA, kBlockRows>;
-    using TileB = OperandTile<kB, kBlockColumns>;
 
     float sums[kRows / 2][kGroups][4];
     int lane, first_row, first_column;
 
-    __device__ __forceinline__ TensorWarpTile() : sums{} {
+    __device__ __forceinline__ TensorSums() : sums{} {
         const int warp = static_cast<int>(threadIdx.x) / 32;
         lane = static_cast<int>(threadIdx.x) % 32;
         first_row = warp / (kBlockColumns / kWarpColumns) * kWarpRows;
@@ -256,6 +193,16 @@ struct TensorWarpTile {
     __device__ __forceinline__ float value(int i, int group, int e) const {
         return sums[i / 2][group][i % 2 * 2 + e];
     }
+};
+
+/// Products of floats that are rounded to TF32 on their way to the tensor cores.
+template <Layout kA, Layout kB, int kBlockRows, int kBlockColumns, int kWarpRows, int kWarpColumns>
+struct Tf32WarpTile : TensorSums<kBlockColumns, kWarpRows, kWarpColumns> {
+    using Type = float;
+    using Sums = TensorSums<kBlockColumns, kWarpRows, kWarpColumns>;
+    using Sums::first_column, Sums::first_row, Sums::kGroups, Sums::kRows, Sums::lane, Sums::sums;
+    using TileA = OperandTile<kA, kBlockRows>;
+    using TileB = OperandTile<kB, kBlockColumns>;
 
     /// Of rows 16 i to 16 i + 15 of A and depths `depth` to `depth` + 7.
     __device__ __forceinline__ void load_a(float (&values)[4], unsigned a, int i, int depth) const {
@@ -287,44 +234,34 @@ struct TensorWarpTile {
     __device__ __forceinline__ void accumulate(unsigned a, unsigned b) {
         float values[4];
 #pragma unroll
-        for (int depth = 0; depth < kDepth; depth += Format::kDepth) {
-            unsigned fragments_b[kGroups / 2][2][2];
+        for (int depth = 0; depth < kDepth; depth += 8) {
+            unsigned fragments_b[kGroups][2];
 #pragma unroll
             for (int pair = 0; pair < kGroups / 2; ++pair) {
+                load_b(values, b, pair, depth);
 #pragma unroll
-                for (int part = 0; part < kParts; ++part) {
-                    load_b(values, b, pair, depth + part * 8);
-                    Format::pack_b(fragments_b[pair], values, part);
-                }
+                for (int i = 0; i < 4; ++i) fragments_b[pair * 2 + i / 2][i % 2] = round_tf32(values[i]);
             }
 #pragma unroll
             for (int i = 0; i < kRows / 2; ++i) {
                 unsigned fragment_a[4];
+                load_a(values, a, i, depth);
 #pragma unroll
-                for (int part = 0; part < kParts; ++part) {
-                    load_a(values, a, i, depth + part * 8);
-                    Format::pack_a(fragment_a, values, part);
-                }
+                for (int e = 0; e < 4; ++e) fragment_a[e] = round_tf32(values[e]);
 #pragma unroll
                 for (int group = 0; group < kGroups; ++group) {
-                    Format::multiply(sums[i][group], fragment_a, fragments_b[group / 2][group % 2]);
+                    multiply_tf32(sums[i][group], fragment_a, fragments_b[group]);
                 }
             }
         }
     }
 };
 
-template <Layout kA, Layout kB, int kRows, int kColumns, int kWarpRows, int kWarpColumns>
-using Tf32WarpTile = TensorWarpTile<Tf32, kA, kB, kRows, kColumns, kWarpRows, kWarpColumns>;
-template <Layout kA, Layout kB, int kRows, int kColumns, int kWarpRows, int kWarpColumns>
-using Bf16WarpTile = TensorWarpTile<SixteenBit<true>, kA, kB, kRows, kColumns, kWarpRows, kWarpColumns>;
-template <Layout kA, Layout kB, int kRows, int kColumns, int kWarpRows, int kWarpColumns>
-using Fp16WarpTile = TensorWarpTile<SixteenBit<false>, kA, kB, kRows, kColumns, kWarpRows, kWarpColumns>;
-
 /// fp32 products by fused multiply-add, each sum in the order of the depth; a warp takes 32 x 32 values.
 template <Layout kA, Layout kB, int kBlockRows, int kBlockColumns, int kWarpRows, int kWarpColumns>
 struct Fp32WarpTile {
     static_assert(kWarpRows == 32 && kWarpColumns == 32, "4 x 8 lanes of 8 x 4 values");
+    using Type = float;
     static constexpr int kRows = 8;
     static constexpr int kGroups = kB == Layout::kAlongLines ? 1 : 4;
     static constexpr int kWidth = 4 / kGroups;
@@ -413,18 +350,17 @@ struct BlockTile {
     static constexpr int kColumns = kTileColumns;
     static constexpr int kThreads = 32 * (kTileRows / kWarpRows) * (kTileColumns / kWarpColumns);
     /// Floats of shared memory.
-    static constexpr int kShared = kStages * kDepth * (kTileRows + kTileColumns);
+    static constexpr int kShared = kStages * matrix::kDepth * (kTileRows + kTileColumns);
     template <Layout kA, Layout kB>
     using Warp = WarpTile<kA, kB, kTileRows, kTileColumns, kWarpRows, kWarpColumns>;
+    /// Of the operands.
+    using Type = typename Warp<Layout::kAlongDepth, Layout::kAlongLines>::Type;
+    static constexpr int kDepth = Stage<Type>::kDepth;
 };
 
 using Tf32Tile128x128 = BlockTile<Tf32WarpTile, 128, 128, 64, 32>; // 256 threads, 48 KiB
 using Tf32Tile128x64 = BlockTile<Tf32WarpTile, 128, 64, 32, 32>;   // 256 threads, 36 KiB
 using Tf32Tile64x64 = BlockTile<Tf32WarpTile, 64, 64, 32, 32>;     // 128 threads, 24 KiB
-using Bf16Tile128x128 = BlockTile<Bf16WarpTile, 128, 128, 64, 32>;
-using Bf16Tile64x64 = BlockTile<Bf16WarpTile, 64, 64, 32, 32>;
-using Fp16Tile128x128 = BlockTile<Fp16WarpTile, 128, 128, 64, 32>;
-using Fp16Tile64x64 = BlockTile<Fp16WarpTile, 64, 64, 32, 32>;
 using Fp32Tile128x64 = BlockTile<Fp32WarpTile, 128, 64, 32, 32>;   // 256 threads, 36 KiB
 using Fp32Tile64x64 = BlockTile<Fp32WarpTile, 64, 64, 32, 32>;     // 128 threads, 24 KiB
 

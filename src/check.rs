@@ -2,20 +2,21 @@
 //! gradients against central differences of the oracle, and the contract of the calls (poisoned
 //! and guarded buffers, overwrite and add, equal bits in every run and for any number of threads).
 
+mod buffers;
 mod geometry;
 mod training;
 
 pub use geometry::{GEOMETRY, check_geometry};
 pub use training::check_training;
 
-use crate::cpu::arena::{Arena, padded};
-use crate::cuda::{Array, Precision, Queue, Read, Write};
+use crate::cuda::{Precision, Queue};
 use crate::device::{Device, Kind};
 use crate::error::Result;
-use crate::ops::{Backward, Case, Forward, Gradient, Memory, Op, Oracle, Tensor, cuda};
+use crate::ops::cuda::Target;
+use crate::ops::{Backward, Case, Forward, Gradient, Memory, Op, Oracle, Storage, Tensor, cuda};
 use crate::rng::Rng;
 use crate::shape::Shape;
-use std::ops::Range;
+use buffers::{Guarded, Piece, Uploaded, narrow, widen};
 
 /// Half a unit in the last place of f32 relative to 1.
 const UNIT_ROUNDOFF: f64 = 1.0 / (1u64 << 24) as f64;
@@ -29,10 +30,6 @@ const STEP: f64 = 1e-5;
 const DIFFERENCE_ERROR: f64 = 1e-7;
 /// Entries of a gradient that are compared one by one; the rest by random directions.
 const ENTRIES: usize = 256;
-/// Floats in front of and behind every buffer that must stay untouched.
-const GUARD: usize = 64;
-/// A NaN with a payload of its own, so that an overwritten guard is seen.
-const POISON: f32 = f32::from_bits(0x7fc0_dead);
 
 /// The outcome of one case.
 #[derive(Clone, Debug)]
@@ -48,8 +45,9 @@ pub struct Outcome {
     pub failures: Vec<String>,
 }
 
-/// The same for products on the tensor cores, whose factors are rounded to 11 or 8 bits (PTX ISA, `cvt`).
-fn product_roundoff(precision: Precision) -> f64 {
+/// The same for products on the tensor cores, whose factors are rounded to 11 or 8 bits (PTX ISA, `cvt`), and for
+/// values that lie in 2 bytes.
+fn format_roundoff(precision: Precision) -> f64 {
     match precision {
         Precision::Tf32 | Precision::Fp16 => 1.0 / 2048.0,
         Precision::Bf16 => 1.0 / 256.0,
@@ -57,20 +55,28 @@ fn product_roundoff(precision: Precision) -> f64 {
     }
 }
 
-/// Runs every declared case of `op` on `device`.
+/// Runs every declared case of `op` on `device`; where that stores 2 bytes a value, a second time with the arrays in
+/// these.
 ///
 /// # Errors
 /// Those of the device; what is wrong with the op stands in its outcomes.
 pub fn check(op: &dyn Op, device: &Device) -> Result<Vec<Outcome>> {
-    op.cases().iter().map(|case| check_case(case, device)).collect()
+    let twice = device.kind().narrow() && op.storage() != Storage::Exact;
+    let ways: &[bool] = if twice { &[false, true] } else { &[false] };
+    let cases = op.cases();
+    cases
+        .iter()
+        .flat_map(|case| ways.iter().map(|&in_2_bytes| check_case(case, device, in_2_bytes)))
+        .collect()
 }
 
-/// Runs one case; its inputs and cotangent follow from its name.
-pub fn check_case(case: &Case, device: &Device) -> Result<Outcome> {
+/// Runs one case; its inputs and cotangent follow from its name. `in_2_bytes`: those arrays that may ([`Storage`]) lie
+/// in the 2-byte format of the card.
+pub fn check_case(case: &Case, device: &Device, in_2_bytes: bool) -> Result<Outcome> {
     let mut rng = Rng::named(0, &format!("{}/{}", case.op.name(), case.name));
     let mut outcome = Outcome {
         op: case.op.name(),
-        case: case.name.clone(),
+        case: format!("{}{}", case.name, if in_2_bytes { ", in 2 bytes" } else { "" }),
         forward_error: f64::NAN,
         gradient_error: 0.0,
         tolerance: ROUNDINGS * UNIT_ROUNDOFF * (case.terms.max(1) as f64).sqrt(),
@@ -85,21 +91,31 @@ pub fn check_case(case: &Case, device: &Device) -> Result<Outcome> {
             return Ok(outcome);
         }
     };
+    let precision = match on {
+        Kind::Cpu => Precision::Fp32,
+        Kind::Cuda { precision, .. } => precision,
+    };
     // Relative to the result, random errors of the products keep their size in the sum.
-    if let Kind::Cuda { precision, .. } = on
-        && case.op.operations(&shapes) > 0.0
-    {
-        outcome.tolerance += 2.0 * product_roundoff(precision);
+    if case.op.operations(&shapes) > 0.0 {
+        outcome.tolerance += 2.0 * format_roundoff(precision);
     }
-    let problem = Problem {
+    // A stored result is off by up to a roundoff, one that was added to a stored one by two. What goes in is given
+    // as it is stored.
+    if in_2_bytes {
+        outcome.tolerance += 2.0 * format_roundoff(precision);
+    }
+    let mut problem = Problem {
         op: &*case.op,
         device,
+        in_2_bytes,
+        precision,
         memory: case.op.memory(on, &shapes),
         inputs: case.inputs.iter().map(|input| input.values(&mut rng)).collect(),
         cotangent: (0..output_shape.len()).map(|_| rng.normal()).collect(),
         output_shape,
         shapes,
     };
+    problem.store();
     problem.check_forward(&mut outcome)?;
     problem.check_gradients(&mut outcome, &mut rng)?;
     problem.check_repeatability(&mut outcome)?;
@@ -110,6 +126,8 @@ pub fn check_case(case: &Case, device: &Device) -> Result<Outcome> {
 struct Problem<'a> {
     op: &'a dyn Op,
     device: &'a Device,
+    in_2_bytes: bool,
+    precision: Precision,
     memory: Memory,
     shapes: Vec<Shape>,
     inputs: Vec<Vec<f32>>,
@@ -127,6 +145,35 @@ struct Run {
 }
 
 impl Problem<'_> {
+    /// Whether an input lies in 2 bytes, with its gradient.
+    fn narrow(&self, input: usize) -> bool {
+        let alike = match self.op.storage() {
+            Storage::Exact => 0,
+            Storage::Alike(count) => count,
+            Storage::Product => 1,
+        };
+        self.in_2_bytes && input < alike
+    }
+
+    /// Whether the op is given an input in 2 bytes: the factors of a product however they lie.
+    fn given_narrow(&self, input: usize) -> bool {
+        self.narrow(input) || (self.factors() && input < 2)
+    }
+
+    fn factors(&self) -> bool {
+        self.device.kind().narrow() && self.op.storage() == Storage::Product
+    }
+
+    /// Rounds what lies in 2 bytes, so that the oracle sees what the op does.
+    fn store(&mut self) {
+        self.inputs = (0..self.inputs.len()).map(|i| self.stored(self.narrow(i), &self.inputs[i])).collect();
+        self.cotangent = self.stored(self.in_2_bytes, &self.cotangent);
+    }
+
+    fn stored(&self, in_2_bytes: bool, values: &[f32]) -> Vec<f32> {
+        if in_2_bytes { widen(&narrow(values, self.precision), self.precision) } else { values.to_vec() }
+    }
+
     fn check_forward(&self, outcome: &mut Outcome) -> Result<()> {
         let run = self.forward()?;
         outcome.failures.extend(run.trespass.map(|what| format!("forward wrote {what}")));
@@ -148,8 +195,10 @@ impl Problem<'_> {
 
     fn check_gradients(&self, outcome: &mut Outcome, rng: &mut Rng) -> Result<()> {
         let overwritten = self.both(None)?;
-        let prefill: Vec<Vec<f32>> =
-            self.inputs.iter().map(|x| x.iter().map(|_| rng.normal()).collect()).collect();
+        let mut random = |(i, x): (usize, &Vec<f32>)| {
+            self.stored(self.narrow(i), &x.iter().map(|_| rng.normal()).collect::<Vec<f32>>())
+        };
+        let prefill: Vec<Vec<f32>> = self.inputs.iter().enumerate().map(&mut random).collect();
         let added = self.both(Some(&prefill))?;
         for run in [&overwritten, &added] {
             outcome.failures.extend(run.trespass.iter().map(|what| format!("backward wrote {what}")));
@@ -171,7 +220,9 @@ impl Problem<'_> {
             let expected: Vec<f64> =
                 plain.iter().zip(&prefill[index]).map(|(g, p)| f64::from(*g) + f64::from(*p)).collect();
             let error = relative_error(sum, &expected);
-            if !within(error, outcome.tolerance) {
+            // Relative to the sum, in which the gradient itself may nearly vanish with its error.
+            let growth = (norm(plain) / norm(sum)).max(1.0);
+            if !within(error, growth * outcome.tolerance) {
                 outcome
                     .failures
                     .push(format!("gradient {index} added to a filled buffer is off by {error:.1e}"));
@@ -253,8 +304,9 @@ impl Problem<'_> {
     }
 
     fn forward(&self) -> Result<Run> {
-        let sizes = [self.output_shape.len(), self.memory.saved, self.memory.forward_workspace];
-        let mut guarded = Guarded::new(&sizes);
+        let output = Piece { len: self.output_shape.len(), narrow: self.in_2_bytes };
+        let [saved, workspace] = [self.memory.saved, self.memory.forward_workspace].map(Piece::wide);
+        let mut guarded = Guarded::new(&[output, saved, workspace], self.precision);
         match self.device {
             Device::Cpu => {
                 let zipped = self.shapes.iter().zip(&self.inputs);
@@ -271,30 +323,30 @@ impl Problem<'_> {
                         queue,
                         inputs: &self.tensors(&inputs),
                         output: pieces[0],
-                        saved: pieces[1],
-                        workspace: pieces[2],
+                        saved: pieces[1].wide(),
+                        workspace: pieces[2].wide(),
                     })
                 })?;
             }
         }
         Ok(Run {
-            output: guarded.piece(0).to_vec(),
-            saved: guarded.piece(1).to_vec(),
+            output: guarded.values(0),
+            saved: guarded.values(1),
             gradients: Vec::new(),
             trespass: guarded.trespass(),
         })
     }
 
     /// Copies of the `visible` inputs on the card; the others are empty.
-    fn uploaded(&self, queue: &Queue, visible: impl Fn(usize) -> bool) -> Result<Vec<Array<f32>>> {
+    fn uploaded(&self, queue: &Queue, visible: impl Fn(usize) -> bool) -> Result<Vec<Uploaded>> {
         let values = |(i, x): (usize, &Vec<f32>)| {
-            queue.array_from(if visible(i) { &x[..] } else { &[] }, "an input of the check")
+            Uploaded::new(queue, if visible(i) { &x[..] } else { &[] }, self.given_narrow(i))
         };
         self.inputs.iter().enumerate().map(values).collect()
     }
 
-    fn tensors(&self, inputs: &[Array<f32>]) -> Vec<cuda::Tensor> {
-        let tensor = |(&shape, x): (&Shape, &Array<f32>)| cuda::Tensor { shape, values: x.read() };
+    fn tensors(&self, inputs: &[Uploaded]) -> Vec<cuda::Tensor> {
+        let tensor = |(&shape, x): (&Shape, &Uploaded)| cuda::Tensor { shape, values: x.source() };
         self.shapes.iter().zip(inputs).map(tensor).collect()
     }
 
@@ -303,9 +355,9 @@ impl Problem<'_> {
     fn both(&self, prefill: Option<&[Vec<f32>]>) -> Result<Run> {
         let mut run = self.forward()?;
         let wanted: Vec<usize> = (0..self.inputs.len()).filter(|&i| self.op.differentiable(i)).collect();
-        let mut sizes = vec![self.memory.backward_workspace];
-        sizes.extend(wanted.iter().map(|&i| self.inputs[i].len()));
-        let mut guarded = Guarded::new(&sizes);
+        let mut sizes = vec![Piece::wide(self.memory.backward_workspace)];
+        sizes.extend(wanted.iter().map(|&i| Piece { len: self.inputs[i].len(), narrow: self.narrow(i) }));
+        let mut guarded = Guarded::new(&sizes, self.precision);
         if let Some(prefill) = prefill {
             wanted.iter().enumerate().for_each(|(slot, &i)| guarded.fill(slot + 1, &prefill[i]));
         }
@@ -316,7 +368,7 @@ impl Problem<'_> {
         }
         run.gradients = self.inputs.iter().map(|_| None).collect();
         for (slot, &i) in wanted.iter().enumerate() {
-            run.gradients[i] = Some(guarded.piece(slot + 1).to_vec());
+            run.gradients[i] = Some(guarded.values(slot + 1));
         }
         run.trespass = run.trespass.or(guarded.trespass());
         Ok(run)
@@ -353,11 +405,11 @@ impl Problem<'_> {
     ) -> Result<()> {
         let inputs = self.uploaded(queue, |i| self.memory.backward_inputs.contains(&i))?;
         let output = if self.memory.backward_output { &run.output[..] } else { &[] };
-        let output = queue.array_from(output, "the output")?;
-        let output_gradient = queue.array_from(&self.cotangent, "the cotangent")?;
+        let output = Uploaded::new(queue, output, self.in_2_bytes)?;
+        let output_gradient = Uploaded::new(queue, &self.cotangent, self.in_2_bytes)?;
+        let factor = Uploaded::new(queue, &self.cotangent, self.in_2_bytes || self.factors())?;
         let saved = queue.array_from(&run.saved, "what forward saved")?;
-        let read = |array: &Array<f32>| -> Read<f32> { array.read() };
-        guarded.with_card(queue, |pieces| {
+        guarded.with_card(queue, |pieces: &[Target]| {
             let mut given: Vec<Option<cuda::Gradient>> = self.inputs.iter().map(|_| None).collect();
             for (slot, &i) in wanted.iter().enumerate() {
                 given[i] = Some(cuda::Gradient { values: pieces[slot + 1], add });
@@ -365,10 +417,11 @@ impl Problem<'_> {
             self.op.backward_cuda(cuda::Backward {
                 queue,
                 inputs: &self.tensors(&inputs),
-                output: read(&output),
-                output_gradient: read(&output_gradient),
-                saved: read(&saved),
-                workspace: pieces[0],
+                output: output.source(),
+                output_gradient: output_gradient.source(),
+                factor: factor.source(),
+                saved: saved.read(),
+                workspace: pieces[0].wide(),
                 gradients: &given,
             })
         })
@@ -385,57 +438,13 @@ fn within(error: f64, tolerance: f64) -> bool {
     error <= tolerance
 }
 
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+}
+
 /// ||a - b|| / ||b||, infinite or NaN where `a` is not finite; absolute where b is 0.
 fn relative_error(ours: &[f32], expected: &[f64]) -> f64 {
     let difference: f64 = ours.iter().zip(expected).map(|(&a, b)| (f64::from(a) - b).powi(2)).sum();
     let norm: f64 = expected.iter().map(|b| b * b).sum();
     (difference / if norm > 0.0 { norm } else { 1.0 }).sqrt()
-}
-
-/// Poisoned buffers with guard zones between them.
-struct Guarded {
-    arena: Arena,
-    pieces: Vec<Range<usize>>,
-}
-
-impl Guarded {
-    fn new(sizes: &[usize]) -> Self {
-        let mut start = GUARD;
-        let mut pieces = Vec::new();
-        for &size in sizes {
-            pieces.push(start..start + size);
-            start += padded(size) + GUARD;
-        }
-        let mut arena = Arena::zeros(start);
-        arena.as_mut_slice().fill(POISON);
-        Self { arena, pieces }
-    }
-
-    fn fill(&mut self, piece: usize, values: &[f32]) {
-        self.arena.as_mut_slice()[self.pieces[piece].clone()].copy_from_slice(values);
-    }
-
-    fn with(&mut self, run: impl FnOnce(Vec<&mut [f32]>)) {
-        run(self.arena.borrow(&[], &self.pieces).1);
-    }
-
-    /// On a copy of the buffers on the card.
-    fn with_card(&mut self, queue: &Queue, run: impl FnOnce(&[Write<f32>]) -> Result<()>) -> Result<()> {
-        let there = queue.array_from(self.arena.as_slice(), "the buffers of the check")?;
-        let pieces: Vec<Write<f32>> =
-            self.pieces.iter().map(|range| there.write().part(range.clone())).collect();
-        run(&pieces)?;
-        queue.download(there.read(), self.arena.as_mut_slice())
-    }
-
-    fn piece(&self, piece: usize) -> &[f32] {
-        &self.arena.as_slice()[self.pieces[piece].clone()]
-    }
-
-    fn trespass(&self) -> Option<String> {
-        let inside = |i: usize| self.pieces.iter().any(|piece| piece.contains(&i));
-        let values = self.arena.as_slice();
-        let at = (0..values.len()).find(|&i| !inside(i) && values[i].to_bits() != POISON.to_bits())?;
-        Some(format!("outside its buffers (float {at} of {:?})", self.pieces))
-    }
 }

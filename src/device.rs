@@ -36,6 +36,13 @@ pub enum Kind {
     Cuda { multiprocessors: usize, precision: Precision },
 }
 
+impl Kind {
+    /// Whether activations and their gradients lie in 2 bytes a value, bf16 or fp16.
+    pub fn narrow(self) -> bool {
+        matches!(self, Self::Cuda { precision: Precision::Bf16 | Precision::Fp16, .. })
+    }
+}
+
 impl DeviceChoice {
     /// The device that will compute. `auto` is the first card where there is one that the kernels run on, else
     /// the CPU; never the software driver.

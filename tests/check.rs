@@ -4,7 +4,7 @@ use hexcuda::Error;
 use hexcuda::check::{check, check_case};
 use hexcuda::cuda::Precision;
 use hexcuda::device::{Device, DeviceChoice, Kind};
-use hexcuda::ops::{Backward, Case, CaseInput, Forward, Memory, OPS, Op, Oracle, cuda};
+use hexcuda::ops::{Backward, Case, CaseInput, Forward, Memory, OPS, Op, Oracle, Storage, cuda};
 use hexcuda::shape::Shape;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -91,6 +91,10 @@ impl Op for Square {
         }
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Alike(1)
+    }
+
     fn operations(&self, _inputs: &[Shape]) -> f64 {
         0.0
     }
@@ -160,7 +164,7 @@ impl Op for Square {
 }
 
 fn failures_of(fault: Fault) -> Vec<String> {
-    check_case(&Square(fault).cases()[0], &Device::Cpu).unwrap().failures
+    check_case(&Square(fault).cases()[0], &Device::Cpu, false).unwrap().failures
 }
 
 #[test]

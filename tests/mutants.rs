@@ -13,6 +13,8 @@ use tempfile::TempDir;
 enum Judge {
     /// `hexcuda check` of an op or of a part of the geometry.
     Op(&'static str),
+    /// The same in bf16, where arrays lie in 2 bytes a value.
+    Bf16(&'static str),
     /// A tiny training run.
     Training,
 }
@@ -86,8 +88,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "bias gradient: the strides of pixel and channel swapped",
         file: "convolution.cuh",
-        from: "dy[pixel * channels + channel]",
-        to: "dy[channel * pixels + pixel]",
+        from: "dy + pixel * channels + channel",
+        to: "dy + channel * pixels + pixel",
         judge: Judge::Op("conv2d"),
         caught_by: WRONG_VALUES,
     },
@@ -109,7 +111,7 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         what: "group norm: the rows of a chunk are added without a barrier",
-        file: "group_norm.cu",
+        file: "group_norm.cuh",
         from: "    shared[1][row][lane] = *b;\n    __syncthreads();\n",
         to: "    shared[1][row][lane] = *b;\n",
         judge: Judge::Op("group_norm"),
@@ -117,9 +119,9 @@ const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         what: "group norm: the strides of pixel and channel swapped",
-        file: "group_norm.cu",
-        from: "float d = image[p * channels + c] - first;",
-        to: "float d = image[c * pixels + p] - first;",
+        file: "group_norm.cuh",
+        from: "float d = storage.load(image + p * channels + c) - first;",
+        to: "float d = storage.load(image + c * pixels + p) - first;",
         judge: Judge::Op("group_norm"),
         caught_by: WRONG_VALUES,
     },
@@ -212,6 +214,46 @@ const MUTANTS: &[Mutant] = &[
         caught_by: &["race", "uninitialised"],
     },
     Mutant {
+        what: "2 bytes a value: single values outside an image are not zeros",
+        file: "implicit_gemm.cuh",
+        from: "from >= 0 ? values[from] : 0;",
+        to: "values[max(from, 0)];",
+        judge: Judge::Bf16("conv2d"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
+        what: "2 bytes a value: no barrier between filling a stage and reading it",
+        file: "implicit_gemm.cuh",
+        from: "        __syncthreads();\n        const int next",
+        to: "        const int next",
+        judge: Judge::Bf16("conv_transpose2d"),
+        caught_by: RACE,
+    },
+    Mutant {
+        what: "2 bytes a value: the depths of a piece of B are not transposed",
+        file: "matrix_narrow.cuh",
+        from: "const int line = first_column + lane / 16 * 8, own = lane / 8 % 2 * 8 + lane % 8;",
+        to: "const int line = first_column + lane / 16 * 8, own = lane / 8 % 2 * 8 + lane % 8 / 2;",
+        judge: Judge::Bf16("conv2d"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
+        what: "2 bytes a value: a result in fp32 is written as bf16",
+        file: "implicit_gemm.cuh",
+        from: "if (wide) return",
+        to: "if (wide < 0) return",
+        judge: Judge::Bf16("conv_transpose2d"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
+        what: "2 bytes a value: fp16 in the place of bf16",
+        file: "storage.cuh",
+        from: "bf16 ? round_bf16(value, 0.0f) : round_fp16(value, 0.0f)",
+        to: "round_fp16(value, 0.0f)",
+        judge: Judge::Bf16("group_norm"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
         what: "Adam: no guard behind the last parameter",
         file: "adam.cu",
         from: "    if (i >= n || factor == 0.0f) return;\n",
@@ -243,6 +285,7 @@ fn judged(folder: &TempDir, judge: Judge) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hexcuda"));
     match judge {
         Judge::Op(op) => command.args(["check", "--device", "emulated", "--op", op]),
+        Judge::Bf16(op) => command.args(["check", "--device", "emulated", "--precision", "bf16", "--op", op]),
         Judge::Training => command.args([
             "train",
             "--device",
@@ -264,9 +307,15 @@ fn judged(folder: &TempDir, judge: Judge) -> (bool, String) {
 #[ignore = "needs NVRTC"]
 fn sound_kernels_pass() {
     let folder = kernels();
-    for op in ["conv2d", "conv_transpose2d", "mse", "group_norm", "rasterize", "surface"] {
-        let (passed, said) = judged(&folder, Judge::Op(op));
-        assert!(passed, "{op}: {said}");
+    for op in ["conv2d", "conv_transpose2d", "mse", "group_norm"] {
+        for judge in [Judge::Op(op), Judge::Bf16(op)] {
+            let (passed, said) = judged(&folder, judge);
+            assert!(passed, "{op}: {said}");
+        }
+    }
+    for part in ["rasterize", "surface"] {
+        let (passed, said) = judged(&folder, Judge::Op(part));
+        assert!(passed, "{part}: {said}");
     }
     let (passed, said) = judged(&folder, Judge::Training);
     assert!(passed, "{said}");

@@ -13,7 +13,8 @@ pub struct Args {
     /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly
+    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly; bf16 and fp16 also store
+    /// activations and their gradients in 2 bytes a value
     #[arg(long, value_enum, default_value_t)]
     precision: Precision,
     /// Check this op alone, for example conv2d; on a card also rasterize, surface or distance
@@ -29,7 +30,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut failures = 0;
     if !args.quiet {
         console::result(format_args!(
-            "{:<18}{:<34}{:>10}{:>10}{:>10}",
+            "{:<18}{:<46}{:>10}{:>10}{:>10}",
             "op", "case", "forward", "gradient", "allowed"
         ))?;
     }
@@ -61,7 +62,7 @@ pub fn run(args: Args) -> Result<()> {
             let (forward, gradient) = (outcome.forward_error, outcome.gradient_error);
             let words = outcome.failures.join("; ");
             console::result(format_args!(
-                "{op:<18}{case:<34}{forward:>10.1e}{gradient:>10.1e}{:>10.1e}  {words}",
+                "{op:<18}{case:<46}{forward:>10.1e}{gradient:>10.1e}{:>10.1e}  {words}",
                 outcome.tolerance
             ))?;
         }

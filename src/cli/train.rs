@@ -7,7 +7,7 @@ use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::mesh::normalise::Up;
 use crate::nn::Schedule;
-use crate::train::budget::{Budget, REFERENCE, REFERENCE_BYTES, on_card};
+use crate::train::budget::{Budget, REFERENCE_BYTES, by_precision, on_card, reference};
 use crate::train::{self, Checkpoint, Initialisation, Options, Preset, Settings};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,7 +74,8 @@ pub struct Args {
     /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly
+    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly; bf16 and fp16 also store
+    /// activations and their gradients in 2 bytes a value
     #[arg(long, value_enum, default_value_t)]
     precision: Precision,
     /// Print nothing but errors
@@ -86,7 +87,7 @@ pub fn run(args: Args) -> Result<()> {
     let device = super::device(args.device, args.precision, args.quiet)?;
     let settings = settings(&args)?;
     if args.plan {
-        return print_plan(&device, &settings);
+        return print_plan(&device, args.precision, &settings);
     }
     let meshes = inputs::meshes(&args.inputs, settings.seed)?;
     let out = match &args.out {
@@ -154,16 +155,20 @@ fn default_folder(name: &str, preset: Preset, resume: bool) -> PathBuf {
     names.find(|path| free(path)).unwrap_or_else(|| Path::new("runs").join(base))
 }
 
-fn print_plan(device: &Device, settings: &Settings) -> Result<()> {
+fn print_plan(device: &Device, precision: Precision, settings: &Settings) -> Result<()> {
     let batch = settings.training.batch;
     console::result(format_args!("one step of {batch} mesh(es), preset {:?}, on {device}", settings.preset))?;
     console::result(format_args!("{}", Budget::new(settings, device.kind(), batch)?))?;
     let (name, kind, bytes) = match device {
-        Device::Cpu => ("a card of 12 GB such as an RTX 3060".to_string(), REFERENCE, REFERENCE_BYTES),
+        Device::Cpu => {
+            ("a card of 12 GB such as an RTX 3060".to_string(), reference(precision), REFERENCE_BYTES)
+        }
         Device::Cuda(queue) => (device.to_string(), device.kind(), queue.context().free()?),
     };
     let budget = Budget::new(settings, kind, batch)?;
-    console::result(format_args!("on {name}: {}", on_card(&budget, bytes)))
+    console::result(format_args!("on {name}: {}", on_card(&budget, bytes)))?;
+    let steps = by_precision(settings, kind, batch)?;
+    console::result(format_args!("a step by --precision: {steps}"))
 }
 
 /// A number with s, m or h behind it.

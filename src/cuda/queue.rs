@@ -123,17 +123,18 @@ struct Module {
     functions: Vec<sys::CUfunction>,
 }
 
-/// How the kernels of convolutions multiply. Sums are in fp32 either way.
+/// How the kernels of convolutions multiply, and how activations and their gradients lie. Sums, losses, parameters with
+/// their gradients and moments, and what the network reads and decodes are in fp32 either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// On the tensor cores, both factors rounded to 11 significant bits.
     #[default]
     Tf32,
-    /// On the tensor cores, both factors rounded to 8 significant bits.
+    /// On the tensor cores, both factors rounded to bf16, 8 significant bits, and stored so.
     Bf16,
-    /// On the tensor cores, both factors rounded to fp16: 11 significant bits and a narrow range, so that gradients
-    /// are scaled up on the way.
+    /// On the tensor cores, both factors rounded to fp16 and stored so: 11 significant bits and a narrow range, so that
+    /// gradients are scaled up on the way.
     Fp16,
     /// Exact products of fp32 values.
     Fp32,

@@ -1,7 +1,7 @@
 //! y = a + b for two arrays of one shape.
 
-use super::cuda;
-use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
+use super::cuda::{self, Target, bf16};
+use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle, Storage};
 use crate::cuda::{Launch, THREADS, int, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -31,6 +31,10 @@ impl Op for Add {
         Memory::default()
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Alike(2)
+    }
+
     fn operations(&self, _inputs: &[Shape]) -> f64 {
         0.0
     }
@@ -57,16 +61,18 @@ impl Op for Add {
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
         let [a, b] = [0, 1].map(|i| call.inputs[i].values);
-        let launch = Launch::items(a.len, THREADS);
-        kernels::add::forward(call.queue, launch, a, b, call.output, int(a.len)?)
+        let (queue, launch, n) = (call.queue, Launch::items(a.len(), THREADS), int(a.len())?);
+        match call.output {
+            Target::Wide(y) => kernels::add::forward(queue, launch, a.wide(), b.wide(), y, n),
+            Target::Narrow(y) => {
+                kernels::add::forward_narrow(queue, launch, a.narrow(), b.narrow(), y, n, bf16(queue))
+            }
+        }
     }
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
         let dy = call.output_gradient;
-        let launch = Launch::items(dy.len, THREADS);
-        call.gradients.iter().flatten().try_for_each(|dx| {
-            kernels::add::backward(call.queue, launch, dy, dx.values, int(dy.len)?, dx.add())
-        })
+        call.gradients.iter().flatten().try_for_each(|dx| cuda::pass(call.queue, dy, dx.values, dx.add()))
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -1,8 +1,8 @@
 //! y[n, ...] = x[n, ...] + e[n mod V, ...]: a learned array for each of the V views (or one for
 //! all images), broadcast over the batch.
 
-use super::cuda;
-use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use super::cuda::{self, Source, Target, bf16};
+use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle, Storage};
 use crate::cuda::{Launch, THREADS, int, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -38,6 +38,10 @@ impl Op for AddEmbedding {
         Memory::default()
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Alike(1)
+    }
+
     fn operations(&self, _inputs: &[Shape]) -> f64 {
         0.0
     }
@@ -68,29 +72,47 @@ impl Op for AddEmbedding {
     }
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
-        let [x, e] = [0, 1].map(|i| call.inputs[i].values);
-        let launch = Launch::items(x.len, THREADS);
-        kernels::add_embedding::forward(call.queue, launch, x, e, call.output, int(x.len)?, int(e.len)?)
+        let (queue, x, e) = (call.queue, call.inputs[0].values, call.inputs[1].values.wide());
+        let (launch, n, period) = (Launch::items(x.len(), THREADS), int(x.len())?, int(e.len)?);
+        match call.output {
+            Target::Wide(y) => kernels::add_embedding::forward(queue, launch, x.wide(), e, y, n, period),
+            Target::Narrow(y) => kernels::add_embedding::forward_narrow(
+                queue,
+                launch,
+                x.narrow(),
+                e,
+                y,
+                n,
+                period,
+                bf16(queue),
+            ),
+        }
     }
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
-        let dy = call.output_gradient;
+        let (queue, dy) = (call.queue, call.output_gradient);
         if let Some(dx) = call.gradients[0] {
-            let launch = Launch::items(dy.len, THREADS);
-            kernels::add_embedding::backward_dx(call.queue, launch, dy, dx.values, int(dy.len)?, dx.add())?;
+            cuda::pass(queue, dy, dx.values, dx.add())?;
         }
         let Some(de) = call.gradients[1] else { return Ok(()) };
-        let period = de.values.len;
-        let (launch, repeats) = (Launch::items(period, THREADS), int(dy.len / period)?);
-        kernels::add_embedding::backward_de(
-            call.queue,
-            launch,
-            dy,
-            de.values,
-            int(period)?,
-            repeats,
-            de.add(),
-        )
+        let period = de.values.len();
+        let (launch, repeats) = (Launch::items(period, THREADS), int(dy.len() / period)?);
+        let (values, period, add) = (de.values.wide(), int(period)?, de.add());
+        match dy {
+            Source::Wide(dy) => {
+                kernels::add_embedding::backward_de(queue, launch, dy, values, period, repeats, add)
+            }
+            Source::Narrow(dy) => kernels::add_embedding::backward_de_narrow(
+                queue,
+                launch,
+                dy,
+                values,
+                period,
+                repeats,
+                add,
+                bf16(queue),
+            ),
+        }
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -2,9 +2,12 @@
 //!
 //! Inputs: x `[batch, height, width, in]`, w `[kernel height, kernel width, in, out]`, bias `[out]`.
 
-use super::cuda::conv::{Conv, ForwardKernel, InputKernel, Tile, Tiles, WeightKernel, extents, tiles};
-use super::cuda::{self, Gradient};
-use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use super::cuda::conv::{
+    Conv, ForwardKernel, InputKernel, NarrowForwardKernel, NarrowInputKernel, NarrowWeightKernel, Tile,
+    Tiles, WeightKernel, extents, tiles,
+};
+use super::cuda::{self, Gradient, Source, bf16};
+use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle, Storage};
 use crate::cpu::conv::{self, ConvShape};
 use crate::cuda::{Launch, int, kernels};
 use crate::device::Kind;
@@ -95,7 +98,7 @@ pub(super) fn mismatch(op: &str, what: &str, found: usize, expected: usize) -> E
 }
 
 /// The kernels' tiles for each of the three products.
-static FORWARD: Tiles<ForwardKernel> = tiles!(
+static FORWARD: Tiles<ForwardKernel, NarrowForwardKernel> = tiles!(
     conv2d,
     forward_tf32_128x128,
     forward_tf32_128x64,
@@ -107,7 +110,7 @@ static FORWARD: Tiles<ForwardKernel> = tiles!(
     forward_fp32_128x64,
     forward_fp32_64x64
 );
-static INPUT: Tiles<InputKernel> = tiles!(
+static INPUT: Tiles<InputKernel, NarrowInputKernel> = tiles!(
     conv2d_backward_dx,
     tf32_128x128,
     tf32_128x64,
@@ -119,7 +122,7 @@ static INPUT: Tiles<InputKernel> = tiles!(
     fp32_128x64,
     fp32_64x64
 );
-static WEIGHT: Tiles<WeightKernel> = tiles!(
+static WEIGHT: Tiles<WeightKernel, NarrowWeightKernel> = tiles!(
     conv2d_backward_dw,
     tf32_128x128,
     tf32_128x64,
@@ -168,6 +171,10 @@ impl Op for Conv2d {
             backward_inputs: vec![0, 1],
             backward_output: false,
         }
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::Product
     }
 
     fn operations(&self, inputs: &[Shape]) -> f64 {
@@ -233,44 +240,38 @@ impl Op for Conv2d {
         let shape = self.conv_shape(&call.inputs.iter().map(|input| input.shape).collect::<Vec<_>>())?;
         let conv = Conv::new(call.queue, &shape);
         let (run, launch) = conv.product(&FORWARD, conv.output());
-        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = extents(&shape, false)?;
-        run(call.queue, launch, x, w, bias, call.output, b, h, v, i, oh, ov, o, kh, kw, s, p)
+        run.run(call.queue, launch, [x, w], bias.wide(), call.output, extents(&shape, false)?)
     }
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
         let shape = self.conv_shape(&call.inputs.iter().map(|input| input.shape).collect::<Vec<_>>())?;
-        let (x, w, dy, queue) =
-            (call.inputs[0].values, call.inputs[1].values, call.output_gradient, call.queue);
-        let conv = Conv::new(queue, &shape);
-        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = extents(&shape, false)?;
+        let ([x, w], queue) = ([0, 1].map(|i| call.inputs[i].values), call.queue);
+        let (conv, e) = (Conv::new(queue, &shape), extents(&shape, false)?);
         if let Some(dx) = call.gradients[0] {
             let (run, launch) = conv.product(&INPUT, conv.input());
-            run(queue, launch, dy, w, dx.values, b, h, v, i, oh, ov, o, kh, kw, s, p, dx.add())?;
+            run.run(queue, launch, [call.factor, w], dx, e)?;
         }
         let partial = call.workspace;
         let sum = |parts: usize, gradient: Gradient| {
-            let (values, launch) = (gradient.values, Launch::items(gradient.values.len, 256));
-            let (parts, length) = (int(parts)?, int(values.len)?);
-            kernels::conv2d::backward_sum(
-                queue,
-                launch,
-                partial.into(),
-                values,
-                parts,
-                length,
-                gradient.add(),
-            )
+            let (values, from) = (gradient.values.wide(), partial.into());
+            let (launch, parts, length) = (Launch::items(values.len, 256), int(parts)?, int(values.len)?);
+            kernels::conv2d::backward_sum(queue, launch, from, values, parts, length, gradient.add())
         };
         if let Some(dw) = call.gradients[1] {
             let (run, launch, splits) = conv.weight_product(&WEIGHT);
-            run(queue, launch, x, dy, partial, b, h, v, i, oh, ov, o, kh, kw, s, p)?;
+            run.run(queue, launch, [x, call.factor], partial, e)?;
             sum(splits, dw)?;
         }
-        let Some(db) = call.gradients[2] else { return Ok(()) };
-        let channels = db.values.len;
-        let pixels = dy.len / channels;
-        let (launch, chunks) = conv.bias_launch(pixels, channels);
-        kernels::conv2d::backward_bias(queue, launch, dy, partial, int(pixels)?, int(channels)?)?;
+        let (Some(db), dy) = (call.gradients[2], call.output_gradient) else { return Ok(()) };
+        let channels = db.values.len();
+        let ((launch, chunks), n) = (conv.bias_launch(dy.len() / channels, channels), int(channels)?);
+        let pixels = int(dy.len() / channels)?;
+        match dy {
+            Source::Wide(dy) => kernels::conv2d::backward_bias(queue, launch, dy, partial, pixels, n)?,
+            Source::Narrow(dy) => {
+                kernels::conv2d::backward_bias_narrow(queue, launch, dy, partial, pixels, n, bf16(queue))?;
+            }
+        }
         sum(chunks, db)
     }
 

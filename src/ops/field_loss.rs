@@ -2,7 +2,7 @@
 //! the planes imply ([`crate::hexplane::field`]).
 
 use super::cuda;
-use super::{Backward, Case, CaseInput, Fill, Forward, Memory, Op, Oracle};
+use super::{Backward, Case, CaseInput, Fill, Forward, Memory, Op, Oracle, Storage};
 use crate::cpu::arena::padded;
 use crate::cuda::{Launch, int, kernels};
 use crate::device::Kind;
@@ -95,6 +95,10 @@ impl Op for FieldLoss {
         }
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Exact
+    }
+
     fn operations(&self, _inputs: &[Shape]) -> f64 {
         0.0
     }
@@ -179,7 +183,7 @@ impl Op for FieldLoss {
     }
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
-        let [planes, points, distances] = [0, 1, 2].map(|i| call.inputs[i].values);
+        let [planes, points, distances] = [0, 1, 2].map(|i| call.inputs[i].values.wide());
         let (queue, n) = (call.queue, Counts::new(call.inputs[0].shape, call.inputs[2].shape)?);
         let pixels = n.views * n.edge * n.edge;
         let (floors, errors) = (
@@ -197,12 +201,18 @@ impl Op for FieldLoss {
         kernels::field_loss::forward(
             queue, launch, planes, floors, points, distances, n.count, total, size, tau, call.saved, errors,
         )?;
-        kernels::field_loss::forward_mean(queue, Launch::blocks(1, 256), errors.into(), total, call.output)
+        kernels::field_loss::forward_mean(
+            queue,
+            Launch::blocks(1, 256),
+            errors.into(),
+            total,
+            call.output.wide(),
+        )
     }
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
         let Some(gradient) = call.gradients[0] else { return Ok(()) };
-        let [planes, points] = [0, 1].map(|i| call.inputs[i].values);
+        let [planes, points] = [0, 1].map(|i| call.inputs[i].values.wide());
         let (queue, n) = (call.queue, Counts::new(call.inputs[0].shape, call.inputs[2].shape)?);
         let (pixels, contributions) = (n.views * n.edge * n.edge, 4 * call.saved.len);
         let heads = call.workspace.part(0..pixels).cast::<i32>();
@@ -213,7 +223,7 @@ impl Op for FieldLoss {
         kernels::field_loss::backward_link(queue, launch, points, codes, n.count, total, size, heads, next)?;
         let grid = [(n.edge * n.edge).div_ceil(128) as u32, n.views as u32, 1];
         let launch = Launch { grid, block: [128, 1, 1], shared: 0 };
-        let (add, loss) = (gradient.add(), call.output_gradient);
+        let (add, loss) = (gradient.add(), call.output_gradient.wide());
         kernels::field_loss::backward(
             queue,
             launch,
@@ -227,7 +237,7 @@ impl Op for FieldLoss {
             size,
             self.tau,
             add,
-            gradient.values,
+            gradient.values.wide(),
         )
     }
 

@@ -4,8 +4,8 @@
 //! Inputs: x `[batch, height, width, channels]`, gamma `[channels]`, beta `[channels]`. Statistics are
 //! taken for each image and group of channels; saved: their means, then their 1 / sqrt(variance + eps).
 
-use super::cuda;
-use super::{Backward, Case, CaseInput, Fill, Forward, Memory, Op, Oracle};
+use super::cuda::{self, Source, Target, bf16};
+use super::{Backward, Case, CaseInput, Fill, Forward, Memory, Op, Oracle, Storage};
 use crate::cpu::group_norm::{EPSILON, Extents, GradientSums, InputGradient, Normalise, Norms};
 use crate::cuda::{Launch, int, kernels};
 use crate::device::Kind;
@@ -75,6 +75,10 @@ impl Op for GroupNorm {
         }
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Alike(1)
+    }
+
     fn operations(&self, _inputs: &[Shape]) -> f64 {
         0.0
     }
@@ -140,99 +144,91 @@ impl Op for GroupNorm {
     }
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
-        let [x, gamma, beta] = [0, 1, 2].map(|i| call.inputs[i].values);
+        let (x, [gamma, beta]) = (call.inputs[0].values, [1, 2].map(|i| call.inputs[i].values.wide()));
         let c = CudaExtents::new(call.inputs[0].shape, self)?;
-        let (queue, partial) = (call.queue, call.workspace);
-        kernels::group_norm::forward_partial(queue, c.chunks_launch(), x, partial, c.pixels, c.channels)?;
-        kernels::group_norm::forward_statistics(
-            queue,
-            c.groups_launch(),
-            x,
-            partial.into(),
-            call.saved,
-            c.pixels,
-            c.channels,
-            c.chunks,
-            EPSILON as f32,
-        )?;
-        let saved = call.saved.into();
-        kernels::group_norm::forward(
-            queue,
-            c.values_launch(),
-            x,
-            saved,
-            gamma,
-            beta,
-            call.output,
-            c.values,
-            c.channels,
-            c.groups,
-            c.silu,
-        )
+        let (queue, partial, saved) = (call.queue, call.workspace, call.saved);
+        let (chunks, groups, values) = (c.chunks_launch(), c.groups_launch(), c.values_launch());
+        let (pixels, channels, count, n, silu) = (c.pixels, c.channels, c.groups, c.values, c.silu);
+        let (sums, found, epsilon) = (partial.into(), saved.into(), EPSILON as f32);
+        match call.output {
+            Target::Wide(y) => {
+                let x = x.wide();
+                kernels::group_norm::forward_partial(queue, chunks, x, partial, pixels, channels)?;
+                kernels::group_norm::forward_statistics(
+                    queue, groups, x, sums, saved, pixels, channels, c.chunks, epsilon,
+                )?;
+                kernels::group_norm::forward(
+                    queue, values, x, found, gamma, beta, y, n, channels, count, silu,
+                )
+            }
+            Target::Narrow(y) => {
+                let (x, kind) = (x.narrow(), bf16(queue));
+                kernels::group_norm::forward_partial_narrow(
+                    queue, chunks, x, partial, pixels, channels, kind,
+                )?;
+                kernels::group_norm::forward_statistics_narrow(
+                    queue, groups, x, sums, saved, pixels, channels, c.chunks, epsilon, kind,
+                )?;
+                kernels::group_norm::forward_narrow(
+                    queue, values, x, found, gamma, beta, y, n, channels, count, silu, kind,
+                )
+            }
+        }
     }
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
-        let [x, gamma, beta] = [0, 1, 2].map(|i| call.inputs[i].values);
+        let [gamma, beta] = [1, 2].map(|i| call.inputs[i].values.wide());
         let c = CudaExtents::new(call.inputs[0].shape, self)?;
-        let (queue, dy, saved) = (call.queue, call.output_gradient, call.saved);
+        let (queue, saved, x, dy) = (call.queue, call.saved, call.inputs[0].values, call.output_gradient);
         let partial = call.workspace.part(0..c.partial_len());
-        kernels::group_norm::backward_partial(
-            queue,
-            c.chunks_launch(),
-            x,
-            dy,
-            saved,
-            gamma,
-            beta,
-            partial,
-            c.pixels,
-            c.channels,
-            c.groups,
-            c.silu,
-        )?;
-        for (gradient, offset) in [(call.gradients[1], c.channels), (call.gradients[2], 0)] {
+        let (pixels, channels, groups, silu) = (c.pixels, c.channels, c.groups, c.silu);
+        let launch = c.chunks_launch();
+        match (x, dy) {
+            (Source::Wide(x), Source::Wide(dy)) => kernels::group_norm::backward_partial(
+                queue, launch, x, dy, saved, gamma, beta, partial, pixels, channels, groups, silu,
+            )?,
+            (x, dy) => {
+                let (x, dy, kind) = (x.narrow(), dy.narrow(), bf16(queue));
+                kernels::group_norm::backward_partial_narrow(
+                    queue, launch, x, dy, saved, gamma, beta, partial, pixels, channels, groups, silu, kind,
+                )?;
+            }
+        }
+        for (gradient, offset) in [(call.gradients[1], channels), (call.gradients[2], 0)] {
             if let Some(gradient) = gradient {
-                let launch = Launch::items(c.channels as usize, 64);
+                let (launch, add) = (Launch::items(channels as usize, 64), gradient.add());
+                let (values, lines) = (gradient.values.wide(), c.images * c.chunks);
                 kernels::group_norm::backward_affine(
                     queue,
                     launch,
                     partial.into(),
-                    gradient.values,
-                    c.images * c.chunks,
-                    c.channels,
+                    values,
+                    lines,
+                    channels,
                     offset,
-                    gradient.add(),
+                    add,
                 )?;
             }
         }
         let Some(dx) = call.gradients[0] else { return Ok(()) };
         let means = call.workspace.part(c.partial_len()..call.workspace.len);
-        kernels::group_norm::backward_means(
-            queue,
-            c.groups_launch(),
-            partial.into(),
-            gamma,
-            means,
-            c.pixels,
-            c.channels,
-            c.chunks,
-        )?;
-        kernels::group_norm::backward_dx(
-            queue,
-            c.values_launch(),
-            x,
-            dy,
-            saved,
-            gamma,
-            beta,
-            means.into(),
-            dx.values,
-            c.values,
-            c.channels,
-            c.groups,
-            c.silu,
-            dx.add(),
-        )
+        let (launch, sums) = (c.groups_launch(), partial.into());
+        kernels::group_norm::backward_means(queue, launch, sums, gamma, means, pixels, channels, c.chunks)?;
+        let (launch, means, n, add) = (c.values_launch(), means.into(), c.values, dx.add());
+        match dx.values {
+            Target::Wide(dx) => {
+                let (x, dy) = (x.wide(), dy.wide());
+                kernels::group_norm::backward_dx(
+                    queue, launch, x, dy, saved, gamma, beta, means, dx, n, channels, groups, silu, add,
+                )
+            }
+            Target::Narrow(dx) => {
+                let (x, dy, kind) = (x.narrow(), dy.narrow(), bf16(queue));
+                kernels::group_norm::backward_dx_narrow(
+                    queue, launch, x, dy, saved, gamma, beta, means, dx, n, channels, groups, silu, add, kind,
+                )
+            }
+        }
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -1,7 +1,7 @@
 //! y = x: the template for a new op.
 
-use super::cuda;
-use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use super::cuda::{self, Target, bf16};
+use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle, Storage};
 use crate::cuda::{Launch, THREADS, int, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -34,6 +34,10 @@ impl Op for Identity {
         Memory::default()
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Alike(1)
+    }
+
     fn operations(&self, _inputs: &[Shape]) -> f64 {
         0.0
     }
@@ -54,16 +58,19 @@ impl Op for Identity {
     }
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
-        let x = call.inputs[0].values;
-        let launch = Launch::items(x.len, THREADS);
-        kernels::identity::forward(call.queue, launch, x, call.output, int(x.len)?)
+        let (queue, x) = (call.queue, call.inputs[0].values);
+        let (launch, n) = (Launch::items(x.len(), THREADS), int(x.len())?);
+        match call.output {
+            Target::Wide(y) => kernels::identity::forward(queue, launch, x.wide(), y, n),
+            Target::Narrow(y) => {
+                kernels::identity::forward_narrow(queue, launch, x.narrow(), y, n, bf16(queue))
+            }
+        }
     }
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
         let Some(dx) = call.gradients[0] else { return Ok(()) };
-        let dy = call.output_gradient;
-        let launch = Launch::items(dy.len, THREADS);
-        kernels::identity::backward(call.queue, launch, dy, dx.values, int(dy.len)?, dx.add())
+        cuda::pass(call.queue, call.output_gradient, dx.values, dx.add())
     }
 
     fn cases(&self) -> Vec<Case> {

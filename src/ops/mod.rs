@@ -65,6 +65,9 @@ pub trait Op: Debug + Send + Sync {
     /// Memory beside inputs and output on a kind of device, and what backward reads there: the planner's facts.
     fn memory(&self, on: Kind, inputs: &[Shape]) -> Memory;
 
+    /// How its arrays lie on a card that stores 2 bytes a value.
+    fn storage(&self) -> Storage;
+
     /// Floating-point operations of forward where they bound it, 0 where memory does; backward
     /// takes twice as many.
     fn operations(&self, inputs: &[Shape]) -> f64;
@@ -83,6 +86,19 @@ pub trait Op: Debug + Send + Sync {
 
     /// Declared cases: they serve the check, the tests and the benchmarks.
     fn cases(&self) -> Vec<Case>;
+}
+
+/// How the arrays of an op, and their gradients, lie on a card whose precision is bf16 or fp16 ([`Kind::narrow`]);
+/// elsewhere all are fp32. Parameters, their gradients, what is saved and workspaces are fp32 everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// All in fp32: losses, and what is made for them.
+    Exact,
+    /// So many of the first inputs and the output lie alike, in fp32 or in 2 bytes a value; further inputs in fp32.
+    Alike(usize),
+    /// Products of the first input and the second, or of one of them and the cotangent: these are given in 2 bytes a
+    /// value, however they lie. Further inputs in fp32; the output and gradients are written as they lie.
+    Product,
 }
 
 /// What an op needs of the memory plan, in floats.

@@ -1,7 +1,7 @@
 //! Mean squared error, with a weight a channel: mean over all values of w_c (x - target)^2.
 
 use super::cuda;
-use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
+use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle, Storage};
 use crate::cuda::{Launch, THREADS, int, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -59,6 +59,10 @@ impl Op for Mse {
         }
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Exact
+    }
+
     fn operations(&self, _inputs: &[Shape]) -> f64 {
         0.0
     }
@@ -94,20 +98,38 @@ impl Op for Mse {
     }
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
-        let [x, target, weight] = [0, 1, 2].map(|i| call.inputs[i].values);
+        let [x, target, weight] = [0, 1, 2].map(|i| call.inputs[i].values.wide());
         let (n, channels, queue) = (int(x.len)?, int(weight.len)?, call.queue);
         let blocks = x.len.div_ceil(CUDA_CHUNK);
         let (launch, partial) = (Launch::blocks(blocks, THREADS), call.workspace.cast());
         kernels::mse::forward_partial(queue, launch, x, target, weight, partial, n, channels)?;
-        kernels::mse::forward(queue, Launch::blocks(1, THREADS), partial.into(), call.output, int(blocks)?, n)
+        kernels::mse::forward(
+            queue,
+            Launch::blocks(1, THREADS),
+            partial.into(),
+            call.output.wide(),
+            int(blocks)?,
+            n,
+        )
     }
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
         let Some(dx) = call.gradients[0] else { return Ok(()) };
-        let [x, target, weight] = [0, 1, 2].map(|i| call.inputs[i].values);
-        let (n, channels, dy) = (int(x.len)?, int(weight.len)?, call.output_gradient);
+        let [x, target, weight] = [0, 1, 2].map(|i| call.inputs[i].values.wide());
+        let (n, channels, dy) = (int(x.len)?, int(weight.len)?, call.output_gradient.wide());
         let launch = Launch::items(x.len, THREADS);
-        kernels::mse::backward(call.queue, launch, x, target, weight, dy, dx.values, n, channels, dx.add())
+        kernels::mse::backward(
+            call.queue,
+            launch,
+            x,
+            target,
+            weight,
+            dy,
+            dx.values.wide(),
+            n,
+            channels,
+            dx.add(),
+        )
     }
 
     fn cases(&self) -> Vec<Case> {

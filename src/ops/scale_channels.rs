@@ -1,7 +1,7 @@
 //! y[..., c] = s_c x[..., c]: fixed factors, which give each channel its own unit.
 
 use super::cuda;
-use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
+use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle, Storage};
 use crate::cuda::{Launch, THREADS, int, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -53,6 +53,10 @@ impl Op for ScaleChannels {
         Memory::default()
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Exact
+    }
+
     fn operations(&self, _inputs: &[Shape]) -> f64 {
         0.0
     }
@@ -80,13 +84,13 @@ impl Op for ScaleChannels {
     }
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
-        let (x, [s0, s1, s2, s3]) = (call.inputs[0].values, self.four());
+        let (x, [s0, s1, s2, s3]) = (call.inputs[0].values.wide(), self.four());
         let (launch, channels) = (Launch::items(x.len, THREADS), int(self.factors.len())?);
         kernels::scale_channels::forward(
             call.queue,
             launch,
             x,
-            call.output,
+            call.output.wide(),
             int(x.len)?,
             channels,
             s0,
@@ -98,14 +102,14 @@ impl Op for ScaleChannels {
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
         let Some(dx) = call.gradients[0] else { return Ok(()) };
-        let (dy, [s0, s1, s2, s3]) = (call.output_gradient, self.four());
+        let (dy, [s0, s1, s2, s3]) = (call.output_gradient.wide(), self.four());
         let (launch, channels) = (Launch::items(dy.len, THREADS), int(self.factors.len())?);
         let n = int(dy.len)?;
         kernels::scale_channels::backward(
             call.queue,
             launch,
             dy,
-            dx.values,
+            dx.values.wide(),
             n,
             channels,
             s0,

@@ -1,7 +1,7 @@
 //! y = x sigmoid(x).
 
-use super::cuda;
-use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle};
+use super::cuda::{self, Target, bf16};
+use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle, Storage};
 use crate::cpu::{math, simd};
 use crate::cuda::{Launch, THREADS, int, kernels};
 use crate::device::Kind;
@@ -32,6 +32,10 @@ impl Op for Silu {
 
     fn memory(&self, _on: Kind, _inputs: &[Shape]) -> Memory {
         Memory { backward_inputs: vec![0], ..Memory::default() }
+    }
+
+    fn storage(&self) -> Storage {
+        Storage::Alike(1)
     }
 
     fn operations(&self, _inputs: &[Shape]) -> f64 {
@@ -65,15 +69,31 @@ impl Op for Silu {
     }
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {
-        let x = call.inputs[0].values;
-        kernels::silu::forward(call.queue, Launch::items(x.len, THREADS), x, call.output, int(x.len)?)
+        let (queue, x) = (call.queue, call.inputs[0].values);
+        let (launch, n) = (Launch::items(x.len(), THREADS), int(x.len())?);
+        match call.output {
+            Target::Wide(y) => kernels::silu::forward(queue, launch, x.wide(), y, n),
+            Target::Narrow(y) => kernels::silu::forward_narrow(queue, launch, x.narrow(), y, n, bf16(queue)),
+        }
     }
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
         let Some(dx) = call.gradients[0] else { return Ok(()) };
-        let (x, dy) = (call.inputs[0].values, call.output_gradient);
-        let launch = Launch::items(x.len, THREADS);
-        kernels::silu::backward(call.queue, launch, x, dy, dx.values, int(x.len)?, dx.add())
+        let (queue, x, dy) = (call.queue, call.inputs[0].values, call.output_gradient);
+        let (launch, n, add) = (Launch::items(x.len(), THREADS), int(x.len())?, dx.add());
+        match dx.values {
+            Target::Wide(dx) => kernels::silu::backward(queue, launch, x.wide(), dy.wide(), dx, n, add),
+            Target::Narrow(dx) => kernels::silu::backward_narrow(
+                queue,
+                launch,
+                x.narrow(),
+                dy.narrow(),
+                dx,
+                n,
+                add,
+                bf16(queue),
+            ),
+        }
     }
 
     fn cases(&self) -> Vec<Case> {

@@ -1,8 +1,8 @@
 //! y[b, v] = mean over the V views of x[b, .]: what the views of one mesh have in common, handed
 //! back to each of them.
 
-use super::cuda;
-use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use super::cuda::{self, Target, bf16};
+use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle, Storage};
 use crate::cuda::{Launch, THREADS, int, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -64,6 +64,10 @@ impl Op for ViewMean {
         Memory::default()
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Alike(1)
+    }
+
     fn operations(&self, _inputs: &[Shape]) -> f64 {
         0.0
     }
@@ -94,14 +98,36 @@ impl Op for ViewMean {
         let x = call.inputs[0];
         let (n, image, views) = self.extents(x.shape)?;
         let launch = Launch::items(n as usize, THREADS);
-        kernels::view_mean::forward(call.queue, launch, x.values, call.output, n, image, views)
+        let (queue, x) = (call.queue, x.values);
+        match call.output {
+            Target::Wide(y) => kernels::view_mean::forward(queue, launch, x.wide(), y, n, image, views),
+            Target::Narrow(y) => {
+                kernels::view_mean::forward_narrow(queue, launch, x.narrow(), y, n, image, views, bf16(queue))
+            }
+        }
     }
 
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
         let Some(dx) = call.gradients[0] else { return Ok(()) };
         let (n, image, views) = self.extents(call.inputs[0].shape)?;
         let (launch, dy) = (Launch::items(n as usize, THREADS), call.output_gradient);
-        kernels::view_mean::backward(call.queue, launch, dy, dx.values, n, image, views, dx.add())
+        let (queue, add) = (call.queue, dx.add());
+        match dx.values {
+            Target::Wide(dx) => {
+                kernels::view_mean::backward(queue, launch, dy.wide(), dx, n, image, views, add)
+            }
+            Target::Narrow(dx) => kernels::view_mean::backward_narrow(
+                queue,
+                launch,
+                dy.narrow(),
+                dx,
+                n,
+                image,
+                views,
+                add,
+                bf16(queue),
+            ),
+        }
     }
 
     fn cases(&self) -> Vec<Case> {

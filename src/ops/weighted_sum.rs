@@ -1,7 +1,7 @@
 //! y = sum_i w_i x_i of scalars: the total loss of its parts.
 
 use super::cuda;
-use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle};
+use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle, Storage};
 use crate::cuda::{Launch, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -37,6 +37,10 @@ impl Op for WeightedSum {
         Memory::default()
     }
 
+    fn storage(&self) -> Storage {
+        Storage::Exact
+    }
+
     fn operations(&self, _inputs: &[Shape]) -> f64 {
         0.0
     }
@@ -64,8 +68,8 @@ impl Op for WeightedSum {
             kernels::weighted_sum::forward(
                 call.queue,
                 launch,
-                x.values,
-                call.output,
+                x.values.wide(),
+                call.output.wide(),
                 weight,
                 i32::from(i > 0),
             )
@@ -75,8 +79,8 @@ impl Op for WeightedSum {
     fn backward_cuda(&self, call: cuda::Backward) -> Result<()> {
         call.gradients.iter().zip(&self.weights).try_for_each(|(dx, &weight)| {
             let Some(dx) = dx else { return Ok(()) };
-            let (launch, dy) = (Launch::blocks(1, 1), call.output_gradient);
-            kernels::weighted_sum::backward(call.queue, launch, dy, dx.values, weight, dx.add())
+            let (launch, dy) = (Launch::blocks(1, 1), call.output_gradient.wide());
+            kernels::weighted_sum::backward(call.queue, launch, dy, dx.values.wide(), weight, dx.add())
         })
     }
 

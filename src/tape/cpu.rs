@@ -58,7 +58,7 @@ pub fn backward(
     });
     // An input that a node names twice gets its second gradient in a buffer of its own, which is added here: no
     // op has to know.
-    for (from, into) in &place.repeated {
+    for (_, from, into) in &place.repeated {
         let (reads, mut writes) = arena.borrow(std::slice::from_ref(from), std::slice::from_ref(into));
         writes[0].par_iter_mut().zip(reads[0]).for_each(|(sum, x)| *sum += x);
     }

@@ -2,82 +2,123 @@
 
 use super::graph::{Graph, Node, Origin};
 use super::plan::Plan;
-use crate::cuda::{Launch, Queue, Read, THREADS, Write, int, kernels};
+use crate::cuda::{Queue, Read, Write};
 use crate::error::Result;
-use crate::ops::cuda::{Backward, Forward, Gradient, Tensor};
+use crate::ops::cuda::{Backward, Forward, Gradient, Source, Target, Tensor, pass, round};
+use std::ops::Range;
 
-/// Where a tape of a card has its numbers.
+/// A recorded graph and where a tape of a card has its numbers.
 #[derive(Clone, Copy)]
 pub struct Memory<'a> {
+    pub graph: &'a Graph,
+    pub plan: &'a Plan,
     pub queue: &'a Queue,
     pub arena: Write<f32>,
     pub parameters: Read<f32>,
 }
 
 impl Memory<'_> {
-    fn input(self, graph: &Graph, plan: &Plan, value: super::Value) -> Read<f32> {
-        match &graph.values[value.0].origin {
-            Origin::Parameter(range) => self.parameters.part(range.clone()),
-            Origin::Input | Origin::Node => self.arena.part(plan.values[value.0].clone()).into(),
+    /// A piece of the arena that holds a value of the graph, or its gradient.
+    fn target(&self, value: usize, range: &Range<usize>) -> Target {
+        let len = self.graph.values[value].shape.len();
+        Target::of(self.arena.part(range.clone()), len, self.plan.narrow[value])
+    }
+
+    fn value(&self, value: usize) -> Source {
+        match &self.graph.values[value].origin {
+            Origin::Parameter(range) => Source::Wide(self.parameters.part(range.clone())),
+            Origin::Input | Origin::Node => self.target(value, &self.plan.values[value]).into(),
         }
     }
 
-    /// Inputs that are not `visible` come out empty.
+    /// The same in 2 bytes a value, rounded into `place` where it lies in fp32 in the arena.
+    fn factor(&self, value: usize, place: &Range<usize>) -> Result<Source> {
+        match (&self.graph.values[value].origin, self.value(value)) {
+            (Origin::Parameter(range), _) => {
+                let rounded = self.arena.part(self.plan.rounded_parameters.clone()).cast::<u16>();
+                Ok(Source::Narrow(rounded.part(range.clone()).into()))
+            }
+            (_, Source::Wide(from)) => round(self.queue, from, self.arena.part(place.clone())),
+            (_, narrow) => Ok(narrow),
+        }
+    }
+
+    /// Inputs that are not `visible` come out empty, the first ones rounded into `factors`.
     fn tensors(
-        self,
-        graph: &Graph,
-        plan: &Plan,
+        &self,
         node: &Node,
+        factors: Option<&[Range<usize>]>,
         visible: impl Fn(usize) -> bool,
-    ) -> Vec<Tensor> {
-        let tensor = |(i, &input): (usize, &super::Value)| Tensor {
-            shape: graph.shape(input),
-            values: if visible(i) { self.input(graph, plan, input) } else { Read::default() },
+    ) -> Result<Vec<Tensor>> {
+        let tensor = |(i, input): (usize, &super::Value)| {
+            let values = match factors.and_then(|places| places.get(i)) {
+                _ if !visible(i) => Source::default(),
+                Some(place) => self.factor(input.0, place)?,
+                None => self.value(input.0),
+            };
+            Ok(Tensor { shape: self.graph.shape(*input), values })
         };
         node.inputs.iter().enumerate().map(tensor).collect()
     }
-}
 
-pub fn forward(graph: &Graph, plan: &Plan, memory: Memory, index: usize) -> Result<()> {
-    let (node, place) = (&graph.nodes[index], &plan.nodes[index]);
-    node.op.forward_cuda(Forward {
-        queue: memory.queue,
-        inputs: &memory.tensors(graph, plan, node, |_| true),
-        output: memory.arena.part(plan.values[node.output.0].clone()),
-        saved: memory.arena.part(place.saved.clone()),
-        workspace: memory.arena.part(place.forward_workspace.clone()),
-    })
-}
-
-pub fn backward(
-    graph: &Graph,
-    plan: &Plan,
-    memory: Memory,
-    index: usize,
-    gradients: Write<f32>,
-) -> Result<()> {
-    let (node, place) = (&graph.nodes[index], &plan.nodes[index]);
-    let Some(cotangent) = plan.gradients[node.output.0].clone() else { return Ok(()) };
-    let (queue, arena) = (memory.queue, memory.arena);
-    let mut given: Vec<Option<Gradient>> = node.inputs.iter().map(|_| None).collect();
-    for target in &place.targets {
-        let block = if target.parameter { gradients } else { arena };
-        given[target.input] = Some(Gradient { values: block.part(target.range.clone()), add: target.add });
+    /// What products read of the parameters, in 2 bytes a value: 6 bytes moved a parameter and one launch. Products
+    /// that round on the way would read 4 bytes in every tile, for each pixel of the images anew.
+    fn round_parameters(&self) -> Result<()> {
+        let place = self.plan.rounded_parameters.clone();
+        if place.is_empty() {
+            return Ok(());
+        }
+        round(self.queue, self.parameters.part(0..2 * place.len()), self.arena.part(place)).map(drop)
     }
-    let output = || arena.part(plan.values[node.output.0].clone()).into();
-    node.op.backward_cuda(Backward {
-        queue,
-        inputs: &memory.tensors(graph, plan, node, |i| place.backward_inputs.contains(&i)),
-        output: if place.backward_output { output() } else { Read::default() },
-        output_gradient: arena.part(cotangent).into(),
-        saved: arena.part(place.saved.clone()).into(),
-        workspace: arena.part(place.backward_workspace.clone()),
-        gradients: &given,
-    })?;
-    // As on the CPU: the second gradient of an input that the node names twice.
-    place.repeated.iter().try_for_each(|(from, into)| {
-        let launch = Launch::items(from.len(), THREADS);
-        let (from, into) = (arena.part(from.clone()).into(), arena.part(into.clone()));
-        kernels::identity::backward(queue, launch, from, into, int(into.len)?, 1)
-    })
+
+    /// Runs a node; the first one of a replay rounds the parameters too.
+    pub fn forward(&self, index: usize) -> Result<()> {
+        if index == 0 {
+            self.round_parameters()?;
+        }
+        let (node, place) = (&self.graph.nodes[index], &self.plan.nodes[index]);
+        let factors = place.factors.as_ref().map(|factors| &factors.forward[..]);
+        node.op.forward_cuda(Forward {
+            queue: self.queue,
+            inputs: &self.tensors(node, factors, |_| true)?,
+            output: self.target(node.output.0, &self.plan.values[node.output.0]),
+            saved: self.arena.part(place.saved.clone()),
+            workspace: self.arena.part(place.forward_workspace.clone()),
+        })
+    }
+
+    pub fn backward(&self, index: usize, gradients: Write<f32>) -> Result<()> {
+        let (node, place) = (&self.graph.nodes[index], &self.plan.nodes[index]);
+        let Some(cotangent) = &self.plan.gradients[node.output.0] else { return Ok(()) };
+        let mut given: Vec<Option<Gradient>> = node.inputs.iter().map(|_| None).collect();
+        for target in &place.targets {
+            let values = if target.parameter {
+                Target::Wide(gradients.part(target.range.clone()))
+            } else {
+                self.target(node.inputs[target.input].0, &target.range)
+            };
+            given[target.input] = Some(Gradient { values, add: target.add });
+        }
+        let factors = place.factors.as_ref().map(|factors| &factors.backward);
+        let output_gradient = self.target(node.output.0, cotangent).into();
+        let factor = match (output_gradient, factors) {
+            (Source::Wide(from), Some([.., into])) => round(self.queue, from, self.arena.part(into.clone()))?,
+            (as_it_lies, _) => as_it_lies,
+        };
+        let visible = |i: usize| place.backward_inputs.contains(&i);
+        node.op.backward_cuda(Backward {
+            queue: self.queue,
+            inputs: &self.tensors(node, factors.map(|factors| &factors[..2]), visible)?,
+            output: if place.backward_output { self.value(node.output.0) } else { Source::default() },
+            output_gradient,
+            factor,
+            saved: self.arena.part(place.saved.clone()).into(),
+            workspace: self.arena.part(place.backward_workspace.clone()),
+            gradients: &given,
+        })?;
+        // As on the CPU: the second gradient of an input that the node names twice.
+        place.repeated.iter().try_for_each(|(input, from, into)| {
+            pass(self.queue, self.target(*input, from).into(), self.target(*input, into), 1)
+        })
+    }
 }

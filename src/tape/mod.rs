@@ -97,8 +97,9 @@ impl Tape {
                 Ok(())
             }
             (Buffer::Cuda(queue, arena), Buffer::Cuda(_, parameters)) => {
-                let memory = cuda::Memory { queue, arena: arena.write(), parameters: parameters.read() };
-                cuda::forward(&self.graph, &self.plan, memory, index)
+                let (arena, parameters) = (arena.write(), parameters.read());
+                let memory = cuda::Memory { graph: &self.graph, plan: &self.plan, queue, arena, parameters };
+                memory.forward(index)
             }
             _ => Err(elsewhere()),
         }
@@ -134,8 +135,9 @@ impl Tape {
                 Ok(())
             }
             (Buffer::Cuda(queue, arena), Buffer::Cuda(_, parameters), Buffer::Cuda(_, gradients)) => {
-                let memory = cuda::Memory { queue, arena: arena.write(), parameters: parameters.read() };
-                cuda::backward(&self.graph, &self.plan, memory, index, gradients.write())
+                let (arena, parameters) = (arena.write(), parameters.read());
+                let memory = cuda::Memory { graph: &self.graph, plan: &self.plan, queue, arena, parameters };
+                memory.backward(index, gradients.write())
             }
             _ => Err(elsewhere()),
         }

@@ -4,15 +4,20 @@
 use super::graph::{Graph, Origin, Value};
 use crate::cpu::arena::padded;
 use crate::device::Kind;
-use crate::ops::Memory;
+use crate::ops::cuda::words;
+use crate::ops::{Memory, Storage};
 use crate::shape::Shape;
 use std::fmt;
 use std::ops::Range;
 
-/// Where everything of a [`Graph`] lies in the arena.
+/// Where everything of a [`Graph`] lies in the arena. Ranges count floats, of which two narrow values share one.
 #[derive(Debug)]
 pub struct Plan {
     pub(super) values: Vec<Range<usize>>,
+    /// Which values, with their gradients, lie in 2 bytes.
+    pub(super) narrow: Vec<bool>,
+    /// Where parameters lie in 2 bytes a value for the products; empty where none do.
+    pub(super) rounded_parameters: Range<usize>,
     /// The gradient of each value that has one in the arena or among the parameters' gradients.
     pub(super) gradients: Vec<Option<Range<usize>>>,
     pub(super) nodes: Vec<NodePlan>,
@@ -29,8 +34,19 @@ pub(super) struct NodePlan {
     pub backward_inputs: Vec<usize>,
     pub backward_output: bool,
     pub targets: Vec<Target>,
-    /// (buffer of a repeated input's gradient, the gradient it belongs to).
-    pub repeated: Vec<(Range<usize>, Range<usize>)>,
+    /// A repeated input with (the buffer of its gradient, the gradient it belongs to).
+    pub repeated: Vec<(usize, Range<usize>, Range<usize>)>,
+    /// The factors of a product that are rounded to 2 bytes a value, where it is one of a card that wants that.
+    pub factors: Option<Factors<Range<usize>>>,
+}
+
+/// Where the rounded copies of a product's factors go that lie in fp32; empty, or `None`, where none is needed.
+#[derive(Clone, Debug)]
+pub(super) struct Factors<T> {
+    /// Of the first two inputs.
+    pub forward: [T; 2],
+    /// The same in backward, and of the cotangent.
+    pub backward: [T; 3],
 }
 
 /// Where backward of a node writes the gradient of one input.
@@ -50,6 +66,13 @@ pub enum Usage {
     Saved,
     Gradient,
     Workspace,
+    /// Copies in 2 bytes a value of what lies in fp32 and is a factor of products.
+    Rounded,
+}
+
+impl Usage {
+    const ALL: [Self; 6] =
+        [Self::Input, Self::Activation, Self::Saved, Self::Gradient, Self::Workspace, Self::Rounded];
 }
 
 #[derive(Clone, Debug)]
@@ -65,12 +88,26 @@ struct Buffer {
 /// Buffers while their lifetimes are still growing.
 struct Drafts {
     buffers: Vec<Buffer>,
+    /// As in [`Plan`].
+    narrow: Vec<bool>,
 }
 
 impl Drafts {
     fn add(&mut self, usage: Usage, len: usize, first: usize, last: usize) -> usize {
         self.buffers.push(Buffer { usage, len: padded(len), first, last, offset: 0 });
         self.buffers.len() - 1
+    }
+
+    /// For a value of the graph, or its gradient.
+    fn add_value(&mut self, usage: Usage, graph: &Graph, value: usize, moment: usize) -> usize {
+        self.add(usage, words(graph.values[value].shape.len(), self.narrow[value]), moment, moment)
+    }
+
+    /// For the rounded copy of a value of the graph, or of its gradient, where that lies in fp32.
+    fn add_rounded(&mut self, graph: &Graph, value: Value, moment: usize) -> Option<usize> {
+        let info = &graph.values[value.0];
+        let needed = !self.narrow[value.0] && !matches!(info.origin, Origin::Parameter(_));
+        needed.then(|| self.add(Usage::Rounded, words(info.shape.len(), true), moment, moment))
     }
 
     fn extend(&mut self, buffer: usize, moment: usize) {
@@ -87,6 +124,8 @@ struct NodeDraft {
     forward_workspace: usize,
     backward_workspace: Option<usize>,
     targets: Vec<TargetDraft>,
+    /// As in [`NodePlan`].
+    factors: Option<Factors<Option<usize>>>,
 }
 
 struct TargetDraft {
@@ -104,56 +143,24 @@ enum TargetPlace {
 impl Plan {
     pub(super) fn new(graph: &Graph, on: Kind, loss: Option<Value>, keep: &[Value]) -> Self {
         let end = 2 * graph.nodes.len();
-        let mut drafts = Drafts { buffers: Vec::new() };
+        let narrow = narrow_values(graph, on, loss, keep);
+        let mut drafts = Drafts { buffers: Vec::new(), narrow };
+        let rounded = draft_parameters(graph, on, &mut drafts, end);
         let values = draft_values(graph, &mut drafts, loss, keep, end);
         let mut nodes = draft_nodes(graph, on, &mut drafts, &values);
         let (gradients, wanted) = draft_backward(graph, &mut drafts, &mut nodes, &values, loss);
-        let mut buffers = drafts.buffers;
+        let Drafts { mut buffers, narrow } = drafts;
         let len = place(&mut buffers);
-        let range = |buffer: usize, len: usize| buffers[buffer].offset..buffers[buffer].offset + len;
-        let len_of = |value: usize| graph.values[value].shape.len();
-        let value_range = |v: usize| values[v].map_or(0..0, |buffer| range(buffer, len_of(v)));
-        let gradient_range = |v: usize| gradients[v].map(|buffer| range(buffer, len_of(v)));
-        let finish = |(index, draft): (usize, NodeDraft)| {
-            let mut plan = NodePlan {
-                saved: range(draft.saved, draft.memory.saved),
-                forward_workspace: range(draft.forward_workspace, draft.memory.forward_workspace),
-                backward_workspace: draft
-                    .backward_workspace
-                    .map_or(0..0, |buffer| range(buffer, draft.memory.backward_workspace)),
-                backward_inputs: draft.memory.backward_inputs,
-                backward_output: draft.memory.backward_output,
-                ..NodePlan::default()
-            };
-            for target in draft.targets {
-                let len = len_of(graph.nodes[index].inputs[target.input].0);
-                let (parameter, range_of) = match target.place {
-                    TargetPlace::Parameter(range) => (true, range),
-                    TargetPlace::Buffer(buffer) => (false, range(buffer, len)),
-                    TargetPlace::Repeated { buffer, of } => {
-                        plan.repeated.push((range(buffer, len), range(of, len)));
-                        (false, range(buffer, len))
-                    }
-                };
-                plan.targets.push(Target {
-                    input: target.input,
-                    parameter,
-                    add: target.add,
-                    range: range_of,
-                });
-            }
-            plan
-        };
-        Self {
-            values: (0..graph.values.len()).map(value_range).collect(),
-            gradients: (0..graph.values.len())
-                .map(|v| if wanted[v] { gradient_range(v) } else { None })
-                .collect(),
-            nodes: nodes.into_iter().enumerate().map(finish).collect(),
-            loss_gradient: loss.and_then(|loss| gradient_range(loss.0)),
-            len,
-            buffers,
-        }
+        let places = Places { graph, buffers: &buffers, narrow: &narrow };
+        let value_range = |v: usize| values[v].map_or(0..0, |buffer| places.of(buffer, v));
+        let gradient_range = |v: usize| gradients[v].map(|buffer| places.of(buffer, v));
+        let rounded_parameters = places.whole(rounded);
+        let values = (0..graph.values.len()).map(value_range).collect();
+        let gradients_of = |v: usize| if wanted[v] { gradient_range(v) } else { None };
+        let loss_gradient = loss.and_then(|loss| gradient_range(loss.0));
+        let gradients = (0..graph.values.len()).map(gradients_of).collect();
+        let nodes = nodes.into_iter().enumerate().map(|(index, draft)| places.node(index, draft)).collect();
+        Self { values, gradients, nodes, loss_gradient, rounded_parameters, narrow, len, buffers }
     }
 
     /// Floats of the arena.
@@ -165,6 +172,100 @@ impl Plan {
     pub fn unshared_len(&self) -> usize {
         self.buffers.iter().map(|buffer| buffer.len).sum()
     }
+}
+
+/// Buffers that have their places.
+struct Places<'a> {
+    graph: &'a Graph,
+    buffers: &'a [Buffer],
+    narrow: &'a [bool],
+}
+
+impl Places<'_> {
+    fn range(&self, buffer: usize, len: usize) -> Range<usize> {
+        let offset = self.buffers[buffer].offset;
+        offset..offset + len
+    }
+
+    /// That of a value of the graph, or its gradient, in a buffer.
+    fn of(&self, buffer: usize, value: usize) -> Range<usize> {
+        self.range(buffer, words(self.graph.values[value].shape.len(), self.narrow[value]))
+    }
+
+    fn whole(&self, buffer: Option<usize>) -> Range<usize> {
+        buffer.map_or(0..0, |buffer| self.range(buffer, self.buffers[buffer].len))
+    }
+
+    fn node(&self, index: usize, draft: NodeDraft) -> NodePlan {
+        let memory = draft.memory;
+        let backward_workspace = draft.backward_workspace;
+        let mut plan = NodePlan {
+            saved: self.range(draft.saved, memory.saved),
+            forward_workspace: self.range(draft.forward_workspace, memory.forward_workspace),
+            backward_workspace: backward_workspace
+                .map_or(0..0, |buffer| self.range(buffer, memory.backward_workspace)),
+            backward_inputs: memory.backward_inputs,
+            backward_output: memory.backward_output,
+            factors: draft.factors.map(|factors| Factors {
+                forward: factors.forward.map(|buffer| self.whole(buffer)),
+                backward: factors.backward.map(|buffer| self.whole(buffer)),
+            }),
+            ..NodePlan::default()
+        };
+        for TargetDraft { input, add, place } in draft.targets {
+            let value = self.graph.nodes[index].inputs[input].0;
+            let (parameter, range) = match place {
+                TargetPlace::Parameter(range) => (true, range),
+                TargetPlace::Buffer(buffer) => (false, self.of(buffer, value)),
+                TargetPlace::Repeated { buffer, of } => {
+                    plan.repeated.push((value, self.of(buffer, value), self.of(of, value)));
+                    (false, self.of(buffer, value))
+                }
+            };
+            plan.targets.push(Target { input, parameter, add, range });
+        }
+        plan
+    }
+}
+
+/// Which values lie in 2 bytes: where the device stores so, all but inputs, parameters, what is kept, what an op wants
+/// in fp32, and what has to lie like one of those.
+fn narrow_values(graph: &Graph, on: Kind, loss: Option<Value>, keep: &[Value]) -> Vec<bool> {
+    let mut narrow: Vec<bool> =
+        graph.values.iter().map(|value| on.narrow() && matches!(value.origin, Origin::Node)).collect();
+    keep.iter().copied().chain(loss).for_each(|value| narrow[value.0] = false);
+    loop {
+        let before = narrow.clone();
+        for node in &graph.nodes {
+            // So many of the first inputs lie like the output; from which input on all are in fp32.
+            let (alike, wide) = match node.op.storage() {
+                Storage::Exact => (0, 0),
+                Storage::Alike(count) => (count, count),
+                Storage::Product => (0, 2),
+            };
+            let exact_output = (node.op.storage() == Storage::Exact).then_some(&node.output);
+            node.inputs[wide..].iter().chain(exact_output).for_each(|value| narrow[value.0] = false);
+            let group = || node.inputs[..alike].iter().chain((alike > 0).then_some(&node.output));
+            if group().any(|value| !narrow[value.0]) {
+                group().for_each(|value| narrow[value.0] = false);
+            }
+        }
+        if narrow == before {
+            return narrow;
+        }
+    }
+}
+
+/// Room for the parameters in 2 bytes a value, up to the last that is a factor of a product.
+fn draft_parameters(graph: &Graph, on: Kind, drafts: &mut Drafts, end: usize) -> Option<usize> {
+    let products = graph.nodes.iter().filter(|node| on.narrow() && node.op.storage() == Storage::Product);
+    let ends =
+        products.flat_map(|node| &node.inputs[..2]).filter_map(|input| match &graph.values[input.0].origin {
+            Origin::Parameter(range) => Some(padded(range.end)),
+            Origin::Input | Origin::Node => None,
+        });
+    let values = ends.max()?;
+    Some(drafts.add(Usage::Rounded, words(values, true), 0, end))
 }
 
 /// The arena buffer of each value; parameters have none.
@@ -184,8 +285,7 @@ fn draft_values(
         })
         .collect();
     for (index, node) in graph.nodes.iter().enumerate() {
-        let len = graph.shape(node.output).len();
-        values[node.output.0] = Some(drafts.add(Usage::Activation, len, index, index));
+        values[node.output.0] = Some(drafts.add_value(Usage::Activation, graph, node.output.0, index));
         node.inputs
             .iter()
             .filter_map(|input| values[input.0])
@@ -204,7 +304,10 @@ fn draft_nodes(graph: &Graph, on: Kind, drafts: &mut Drafts, values: &[Option<us
         let shapes: Vec<Shape> = node.inputs.iter().map(|&input| graph.shape(input)).collect();
         let memory = node.op.memory(on, &shapes);
         debug_assert!(values[node.output.0].is_some());
+        let product = on.narrow() && node.op.storage() == Storage::Product;
+        let mut rounded = |i: usize| drafts.add_rounded(graph, node.inputs[i], index);
         NodeDraft {
+            factors: product.then(|| Factors { forward: [rounded(0), rounded(1)], backward: [None; 3] }),
             saved: drafts.add(Usage::Saved, memory.saved, index, index),
             forward_workspace: drafts.add(Usage::Workspace, memory.forward_workspace, index, index),
             backward_workspace: None,
@@ -238,29 +341,29 @@ fn draft_backward(
         drafts.extend(cotangent, moment);
         drafts.extend(draft.saved, moment);
         let reads = draft.memory.backward_inputs.iter().map(|&i| node.inputs[i].0);
-        let output = draft.memory.backward_output.then_some(node.output.0);
-        reads
-            .chain(output)
-            .filter_map(|value| values[value])
-            .for_each(|buffer| drafts.extend(buffer, moment));
+        let reads = reads.chain(draft.memory.backward_output.then_some(node.output.0));
+        reads.filter_map(|value| values[value]).for_each(|buffer| drafts.extend(buffer, moment));
         draft.backward_workspace =
             Some(drafts.add(Usage::Workspace, draft.memory.backward_workspace, moment, moment));
+        if let Some(factors) = &mut draft.factors {
+            let [a, b] = [node.inputs[0], node.inputs[1]];
+            factors.backward = [a, b, node.output].map(|value| drafts.add_rounded(graph, value, moment));
+        }
         for (i, input) in node.inputs.iter().enumerate() {
             let info = &graph.values[input.0];
             if !info.differentiable || !node.op.differentiable(i) {
                 continue;
             }
-            let len = info.shape.len();
             let repeated = node.inputs[..i].contains(input);
             let place = match (&info.origin, gradients[input.0]) {
                 (Origin::Parameter(range), _) => TargetPlace::Parameter(range.clone()),
                 (_, Some(of)) if repeated => {
-                    let buffer = drafts.add(Usage::Gradient, len, moment, moment);
+                    let buffer = drafts.add_value(Usage::Gradient, graph, input.0, moment);
                     TargetPlace::Repeated { buffer, of }
                 }
                 (_, Some(buffer)) => TargetPlace::Buffer(buffer),
                 (_, None) => {
-                    let buffer = drafts.add(Usage::Gradient, len, moment, moment);
+                    let buffer = drafts.add_value(Usage::Gradient, graph, input.0, moment);
                     gradients[input.0] = Some(buffer);
                     TargetPlace::Buffer(buffer)
                 }
@@ -309,9 +412,12 @@ impl fmt::Display for Plan {
     /// A line a kind of buffer: how many, and their bytes if none shared its place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |floats: usize| floats as f64 * 4.0 / f64::from(1 << 20);
-        for usage in [Usage::Input, Usage::Activation, Usage::Saved, Usage::Gradient, Usage::Workspace] {
+        for usage in Usage::ALL {
             let of_kind = self.buffers.iter().filter(|buffer| buffer.usage == usage && buffer.len > 0);
             let (count, floats) = of_kind.fold((0, 0), |(n, sum), buffer| (n + 1, sum + buffer.len));
+            if count == 0 {
+                continue;
+            }
             writeln!(
                 f,
                 "{:<12} {count:>5} buffers {:>10.1} MiB",

@@ -13,7 +13,10 @@ use std::fmt;
 const RESERVE: usize = 256 << 20;
 
 /// The card of reference: an RTX 3060 of 12 GB.
-pub const REFERENCE: Kind = Kind::Cuda { multiprocessors: 28, precision: Precision::Tf32 };
+pub const fn reference(precision: Precision) -> Kind {
+    Kind::Cuda { multiprocessors: 28, precision }
+}
+pub const REFERENCE: Kind = reference(Precision::Tf32);
 pub const REFERENCE_BYTES: usize = 12 << 30;
 
 const MIB: f64 = (1 << 20) as f64;
@@ -24,6 +27,7 @@ pub struct Budget {
     pub parameters: usize,
     /// Floats of one block of them, as it lies in memory.
     pub block: usize,
+    on: Kind,
     pub plan: Plan,
     /// Bytes of a mesh's planes in the cache.
     pub mesh: usize,
@@ -45,7 +49,7 @@ impl Budget {
             Kind::Cpu => 0,
             Kind::Cuda { .. } => Inbox::size(InboxLayout::new(settings, values, batch).len()),
         };
-        Ok(Self { parameters: model.parameter_count(), block: model.layout.len(), plan, mesh, inbox })
+        Ok(Self { parameters: model.parameter_count(), block: model.layout.len(), on, plan, mesh, inbox })
     }
 
     /// Bytes on a card without the cache: weights, gradients, two moments, the arena, inputs sent ahead.
@@ -71,8 +75,16 @@ impl Budget {
         if needed <= free {
             return Ok(());
         }
-        let smaller = (batch > 1).then(|| Self::new(settings, REFERENCE, 1)).transpose()?;
-        let remedy = if smaller.is_some_and(|smaller| smaller.fixed() + RESERVE <= free) {
+        let fits = |on: Kind, batch: usize| {
+            Self::new(settings, on, batch).map(|smaller| smaller.fixed() + RESERVE <= free)
+        };
+        let narrow = match self.on {
+            Kind::Cuda { multiprocessors, .. } => Kind::Cuda { multiprocessors, precision: Precision::Bf16 },
+            Kind::Cpu => Kind::Cpu,
+        };
+        let remedy = if !self.on.narrow() && fits(narrow, batch)? {
+            "take --precision bf16"
+        } else if batch > 1 && fits(self.on, 1)? {
             "take --batch 1"
         } else {
             "take a smaller --preset, or --device cpu"
@@ -97,6 +109,26 @@ impl fmt::Display for Budget {
         }
         write!(f, "{:<12} {:>24.1} MiB", "in all", mib(self.fixed()))
     }
+}
+
+/// What a step takes in each precision, in MiB: a line.
+pub fn by_precision(settings: &Settings, on: Kind, batch: usize) -> Result<String> {
+    let multiprocessors = match on {
+        Kind::Cuda { multiprocessors, .. } => multiprocessors,
+        Kind::Cpu => return Ok(String::new()),
+    };
+    let part = |(name, precision): (&str, Precision)| {
+        let budget = Budget::new(settings, Kind::Cuda { multiprocessors, precision }, batch)?;
+        let mib = |bytes: usize| bytes as f64 / MIB;
+        Ok(format!("{name} {:.0} MiB (arena {:.0})", mib(budget.fixed()), mib(4 * budget.plan.arena_len())))
+    };
+    let all = [
+        ("fp32", Precision::Fp32),
+        ("tf32", Precision::Tf32),
+        ("bf16", Precision::Bf16),
+        ("fp16", Precision::Fp16),
+    ];
+    Ok(all.into_iter().map(part).collect::<Result<Vec<_>>>()?.join(", "))
 }
 
 /// How a card of `bytes` is filled: the step, what is kept free, the cache.
@@ -143,6 +175,10 @@ mod tests {
         let between = (one.fixed() + many.fixed()) / 2;
         let line = many.require("a card", &settings, 8, between).unwrap_err().to_string();
         assert!(line.starts_with("a card: a step takes ") && line.ends_with("; take --batch 1"), "{line}");
+        let half = Budget::new(&settings, reference(Precision::Bf16), 8).unwrap();
+        assert!(half.plan.arena_len() * 10 < many.plan.arena_len() * 7, "the arena hardly shrinks");
+        let line = many.require("a card", &settings, 8, half.fixed() + RESERVE).unwrap_err().to_string();
+        assert!(line.ends_with("; take --precision bf16"), "{line}");
         let line = one.require("a card", &settings, 1, 1 << 20).unwrap_err().to_string();
         assert!(line.contains("smaller --preset"), "{line}");
     }

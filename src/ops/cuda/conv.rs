@@ -1,6 +1,7 @@
 //! Launches of the convolution kernels, which `conv2d` and `conv_transpose2d` share: their three products (output
 //! from input, input from output, weights from both) are the same, in another order.
 
+use super::{Gradient, Source, Target};
 use crate::cpu::conv::ConvShape;
 use crate::cuda::{Launch, Precision, Queue, Read, Write, int};
 use crate::error::Result;
@@ -13,6 +14,28 @@ pub type ForwardKernel = fn(
     Read<f32>,
     Read<f32>,
     Write<f32>,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+) -> Result<()>;
+
+/// The same of 2-byte arrays; whether `y` lies in floats comes before the extents.
+pub type NarrowForwardKernel = fn(
+    &Queue,
+    Launch,
+    Read<u16>,
+    Read<u16>,
+    Read<f32>,
+    Write<u16>,
+    i32,
     i32,
     i32,
     i32,
@@ -47,12 +70,54 @@ pub type InputKernel = fn(
     i32,
 ) -> Result<()>;
 
+/// The same of 2-byte arrays; whether `dx` lies in floats comes before the extents.
+pub type NarrowInputKernel = fn(
+    &Queue,
+    Launch,
+    Read<u16>,
+    Read<u16>,
+    Write<u16>,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+) -> Result<()>;
+
 /// Parts of the gradient of the weights: `(x, dy, partial)`.
 pub type WeightKernel = fn(
     &Queue,
     Launch,
     Read<f32>,
     Read<f32>,
+    Write<f32>,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+) -> Result<()>;
+
+/// The same of 2-byte arrays.
+pub type NarrowWeightKernel = fn(
+    &Queue,
+    Launch,
+    Read<u16>,
+    Read<u16>,
     Write<f32>,
     i32,
     i32,
@@ -76,12 +141,92 @@ pub struct Tile<K> {
     pub kernel: K,
 }
 
-/// Tiles for one product, the largest first; the last takes any channels, the others multiples of 4.
-pub struct Tiles<K: 'static> {
+/// Tiles for one product, the largest first, by kernels K of fp32 arrays and N of 2-byte ones; the last takes any
+/// channels, the others whole pieces of 16 bytes.
+pub struct Tiles<K: 'static, N: 'static> {
     pub tf32: [Tile<K>; 3],
-    pub bf16: [Tile<K>; 2],
-    pub fp16: [Tile<K>; 2],
+    pub bf16: [Tile<N>; 2],
+    pub fp16: [Tile<N>; 2],
     pub fp32: [Tile<K>; 2],
+}
+
+/// A kernel of one kind or the other.
+pub enum Chosen<K, N> {
+    Wide(K),
+    Narrow(N),
+}
+
+impl Chosen<ForwardKernel, NarrowForwardKernel> {
+    /// Queues y = the product of two factors, plus bias; `e` as [`extents`] gives them.
+    pub fn run(
+        self,
+        queue: &Queue,
+        launch: Launch,
+        [x, w]: [Source; 2],
+        bias: Read<f32>,
+        y: Target,
+        e: [i32; 11],
+    ) -> Result<()> {
+        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = e;
+        match self {
+            Self::Wide(run) => {
+                let (x, w, y) = (x.wide(), w.wide(), y.wide());
+                run(queue, launch, x, w, bias, y, b, h, v, i, oh, ov, o, kh, kw, s, p)
+            }
+            Self::Narrow(run) => {
+                let (x, w, (y, wide)) = (x.narrow(), w.narrow(), y.either());
+                run(queue, launch, x, w, bias, y, wide, b, h, v, i, oh, ov, o, kh, kw, s, p)
+            }
+        }
+    }
+}
+
+impl Chosen<InputKernel, NarrowInputKernel> {
+    /// Queues dx = or += the product of two factors.
+    pub fn run(
+        self,
+        queue: &Queue,
+        launch: Launch,
+        [dy, w]: [Source; 2],
+        dx: Gradient,
+        e: [i32; 11],
+    ) -> Result<()> {
+        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = e;
+        match self {
+            Self::Wide(run) => {
+                let (dy, w, to) = (dy.wide(), w.wide(), dx.values.wide());
+                run(queue, launch, dy, w, to, b, h, v, i, oh, ov, o, kh, kw, s, p, dx.add())
+            }
+            Self::Narrow(run) => {
+                let (dy, w, (to, wide)) = (dy.narrow(), w.narrow(), dx.values.either());
+                run(queue, launch, dy, w, to, wide, b, h, v, i, oh, ov, o, kh, kw, s, p, dx.add())
+            }
+        }
+    }
+}
+
+impl Chosen<WeightKernel, NarrowWeightKernel> {
+    /// Queues the parts of the gradient of the weights.
+    pub fn run(
+        self,
+        queue: &Queue,
+        launch: Launch,
+        [x, dy]: [Source; 2],
+        partial: Write<f32>,
+        e: [i32; 11],
+    ) -> Result<()> {
+        let [b, h, v, i, oh, ov, o, kh, kw, s, p] = e;
+        match self {
+            Self::Wide(run) => {
+                let (x, dy) = (x.wide(), dy.wide());
+                run(queue, launch, x, dy, partial, b, h, v, i, oh, ov, o, kh, kw, s, p)
+            }
+            Self::Narrow(run) => {
+                let (x, dy) = (x.narrow(), dy.narrow());
+                run(queue, launch, x, dy, partial, b, h, v, i, oh, ov, o, kh, kw, s, p)
+            }
+        }
+    }
 }
 
 /// The tiles of a product: the kernels of a module, whose names may have a prefix.
@@ -123,26 +268,19 @@ const BIAS_PIXELS: usize = 64;
 /// Rows and columns of a product.
 type Extents = (usize, usize);
 
-impl<K> Tiles<K> {
-    /// The largest tile of which there are enough to fill the card, else the smallest, and how many there are.
-    fn choose(
-        &self,
-        precision: Precision,
-        (m, n): Extents,
-        whole: bool,
-        multiprocessors: usize,
-    ) -> (&Tile<K>, usize) {
-        let tiles: &[Tile<K>] = match precision {
-            Precision::Tf32 => &self.tf32,
-            Precision::Bf16 => &self.bf16,
-            Precision::Fp16 => &self.fp16,
-            Precision::Fp32 => &self.fp32,
-        };
-        let count = |tile: &Tile<K>| m.div_ceil(tile.rows) * n.div_ceil(tile.columns);
-        let enough = |tile: &&Tile<K>| whole && count(tile) >= WAVES * multiprocessors;
-        let tile = tiles.iter().find(enough).unwrap_or_else(|| &tiles[tiles.len() - 1]);
-        (tile, count(tile))
-    }
+/// The largest tile of which there are enough to fill the card, else the smallest, and how many there are.
+fn choose<K>(tiles: &[Tile<K>], (m, n): Extents, whole: bool, multiprocessors: usize) -> (&Tile<K>, usize) {
+    let count = |tile: &Tile<K>| m.div_ceil(tile.rows) * n.div_ceil(tile.columns);
+    let enough = |tile: &&Tile<K>| whole && count(tile) >= WAVES * multiprocessors;
+    let tile = tiles.iter().find(enough).unwrap_or_else(|| &tiles[tiles.len() - 1]);
+    (tile, count(tile))
+}
+
+/// A chosen kernel, the threads of its blocks, and how many tiles there are.
+struct Choice<K, N> {
+    kernel: Chosen<K, N>,
+    threads: u32,
+    count: usize,
 }
 
 /// A convolution on one card.
@@ -160,7 +298,11 @@ impl<'a> Conv<'a> {
 
     /// Channels in whole pieces of 16 bytes.
     fn whole(&self) -> bool {
-        self.shape.in_channels.is_multiple_of(4) && self.shape.out_channels.is_multiple_of(4)
+        let piece = match self.precision {
+            Precision::Tf32 | Precision::Fp32 => 4,
+            Precision::Bf16 | Precision::Fp16 => 8,
+        };
+        self.shape.in_channels.is_multiple_of(piece) && self.shape.out_channels.is_multiple_of(piece)
     }
 
     /// Output pixels by output channels.
@@ -179,25 +321,44 @@ impl<'a> Conv<'a> {
         (self.shape.patch(), self.shape.out_channels)
     }
 
-    fn launch<K>(&self, tile: &Tile<K>, count: usize, parts: usize) -> Launch {
-        Launch { grid: [count as u32, 1, parts as u32], block: [tile.threads, 1, 1], shared: 0 }
+    fn choose<K: Copy, N: Copy>(&self, tiles: &Tiles<K, N>, extents: Extents) -> Choice<K, N> {
+        let (whole, multiprocessors) = (self.whole(), self.multiprocessors);
+        let wide = |tiles: &[Tile<K>]| {
+            let (tile, count) = choose(tiles, extents, whole, multiprocessors);
+            Choice { kernel: Chosen::Wide(tile.kernel), threads: tile.threads, count }
+        };
+        let narrow = |tiles: &[Tile<N>]| {
+            let (tile, count) = choose(tiles, extents, whole, multiprocessors);
+            Choice { kernel: Chosen::Narrow(tile.kernel), threads: tile.threads, count }
+        };
+        match self.precision {
+            Precision::Tf32 => wide(&tiles.tf32),
+            Precision::Fp32 => wide(&tiles.fp32),
+            Precision::Bf16 => narrow(&tiles.bf16),
+            Precision::Fp16 => narrow(&tiles.fp16),
+        }
     }
 
     /// The kernel for a product of these extents, with its launch.
-    pub fn product<K: Copy>(&self, tiles: &Tiles<K>, extents: Extents) -> (K, Launch) {
-        let (tile, count) = tiles.choose(self.precision, extents, self.whole(), self.multiprocessors);
-        (tile.kernel, self.launch(tile, count, 1))
+    pub fn product<K: Copy, N: Copy>(&self, tiles: &Tiles<K, N>, extents: Extents) -> (Chosen<K, N>, Launch) {
+        let choice = self.choose(tiles, extents);
+        (choice.kernel, Launch::blocks(choice.count, choice.threads))
     }
 
     /// How many parts the pixels are split into for the gradient of the weights.
-    fn splits<K>(&self, tiles: &Tiles<K>) -> usize {
+    fn splits<K: Copy, N: Copy>(&self, tiles: &Tiles<K, N>) -> usize {
         let most = self.shape.out_pixels().div_ceil(LEAST_PIXELS).max(1);
-        let (_, count) = tiles.choose(self.precision, self.weights(), self.whole(), self.multiprocessors);
+        let count = self.choose(tiles, self.weights()).count;
         (WAVES * self.multiprocessors).div_ceil(count).clamp(1, most)
     }
 
     /// Floats for the parts of the gradients of weights and bias.
-    pub fn workspace<K>(&self, tiles: &Tiles<K>, bias_pixels: usize, channels: usize) -> usize {
+    pub fn workspace<K: Copy, N: Copy>(
+        &self,
+        tiles: &Tiles<K, N>,
+        bias_pixels: usize,
+        channels: usize,
+    ) -> usize {
         let weights = self.splits(tiles) * self.shape.weight_len();
         weights.max(self.bias_chunks(bias_pixels) * channels)
     }
@@ -207,10 +368,9 @@ impl<'a> Conv<'a> {
     }
 
     /// The kernel for the gradient of the weights, with its launch and parts.
-    pub fn weight_product<K: Copy>(&self, tiles: &Tiles<K>) -> (K, Launch, usize) {
-        let splits = self.splits(tiles);
-        let (tile, count) = tiles.choose(self.precision, self.weights(), self.whole(), self.multiprocessors);
-        (tile.kernel, self.launch(tile, count, splits), splits)
+    pub fn weight_product<K: Copy, N: Copy>(&self, tiles: &Tiles<K, N>) -> (Chosen<K, N>, Launch, usize) {
+        let (choice, splits) = (self.choose(tiles, self.weights()), self.splits(tiles));
+        (choice.kernel, Launch::blocks(choice.count, choice.threads).over(1, splits), splits)
     }
 
     /// Launch and chunks of the sums over `pixels` of `channels`.
