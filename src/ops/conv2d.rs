@@ -286,6 +286,7 @@ impl Op for Conv2d {
             case("one value", 1, 0, [1, 1, 1, 1], [1, 1, 1, 1]),
             case("3x3 padded, two tiles of columns", 1, 1, [2, 3, 5, 3], [3, 3, 3, 5]),
             case("1x1, 33 channels out", 1, 0, [1, 3, 5, 3], [1, 1, 3, 33]),
+            case("3x3, tiles of minimal filtering", 1, 1, [3, 7, 6, 16], [3, 3, 16, 32]),
             case("3x3 strided, padded, odd", 2, 1, [1, 6, 5, 3], [3, 3, 3, 4]),
             case("patches of 4", 4, 0, [1, 8, 8, 3], [4, 4, 3, 5]),
             case("2x2 strided, a row left over", 2, 0, [1, 5, 4, 3], [2, 2, 3, 4]),
