@@ -16,9 +16,9 @@
 //   tiles_x(rows, columns) = tiles(batch * cells(height) * cells(width), stride^2 in_channels, rows, columns)
 //     with cells(n) = floor((n - 1 + padding) / stride) - floor(padding / stride) + 1
 //   tiles_w(rows, columns) = tiles(kernel_height * kernel_width * in_channels, out_channels, rows, columns)
-// Take the largest tile of which there are at least 6 a multiprocessor, else 64x64; for dw, which can be
-// split, the largest tile that is no larger than the product, else 64x64.
-//   dw: any splits >= 1; ceil(6 multiprocessors / tiles_w) but at most ceil(pixels of y / 512) fill the card.
+// Which tile, and into how many splits for dw, is a matter of time alone: the host compares what the busiest
+// multiprocessor computes, at the share of the peak below, with the bytes, those of dw's parts among them.
+//   dw: any splits >= 1; the more, the evener the work and the more bytes.
 //     Workspace splits * (values of w) floats, then backward_sum with parts = splits, length = values of w.
 //     With splits = 1 and add = 0, dw itself can be the workspace, without backward_sum.
 //   bias: any chunks >= 1; min(ceil(pixels of y / 64), 6 multiprocessors) fill the card. Workspace

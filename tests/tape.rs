@@ -88,6 +88,44 @@ fn repeated_uses(device: &Device) {
     assert!(gradients[16..].iter().all(|&g| g == 0.0));
 }
 
+/// x1 = x0 + (x0 + e1), x2 = (x1 + e2) + x1: sums whose cotangent goes on in the place of the gradient of the input
+/// that is added to later, and of the one that is not.
+#[test]
+fn a_passed_on_cotangent_adds_up() {
+    devices().iter().for_each(residual);
+}
+
+fn residual(device: &Device) {
+    let mut layout = ParameterLayout::default();
+    let names = ["e0", "e1", "e2"];
+    names.iter().for_each(|name| parameter(&mut layout, name, &[1, 1, 1, 2]));
+    let mut graph = Graph::default();
+    let [zero, target] = [0; 2].map(|_| graph.input(Shape::new(&[1, 1, 1, 2])));
+    let weight = graph.input(Shape::new(&[2]));
+    let [e0, e1, e2] = names.map(|name| graph.parameter(&layout, name));
+    let x0 = graph.apply(AddEmbedding, &[zero, e0]).unwrap();
+    let branch = graph.apply(AddEmbedding, &[x0, e1]).unwrap();
+    let x1 = graph.apply(Add, &[x0, branch]).unwrap();
+    let branch = graph.apply(AddEmbedding, &[x1, e2]).unwrap();
+    let x2 = graph.apply(Add, &[branch, x1]).unwrap();
+    let loss = graph.apply(Mse, &[x2, target, weight]).unwrap();
+    let mut tape = Tape::new(device, graph, Some(loss), &[]).unwrap();
+    tape.load(target, 0, &[5.0, 7.0]).unwrap();
+    tape.load(weight, 0, &[1.0; 2]).unwrap();
+    let mut parameters = buffer(device, layout.len(), &[]);
+    for (place, values) in [(0, [1.0, 2.0]), (16, [0.5, -1.0]), (32, [0.25, 0.5])] {
+        parameters.load(place, &values).unwrap();
+    }
+    let mut gradients = buffer(device, layout.len(), &[]);
+    tape.forward(&parameters).unwrap();
+    tape.backward(&parameters, &mut gradients, Scale::One).unwrap();
+    // x2 = 4 e0 + 2 e1 + e2 = (5.25, 6.5), and the loss is the mean over 2 values: dL/dx2 = x2 - target.
+    let gradients = gradients.values().unwrap();
+    assert_eq!(gradients[..2], [1.0, -2.0]);
+    assert_eq!(gradients[16..18], [0.5, -1.0]);
+    assert_eq!(gradients[32..34], [0.25, -0.5]);
+}
+
 #[test]
 fn memory_is_shared_by_liveness() {
     let mut layout = ParameterLayout::default();

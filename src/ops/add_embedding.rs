@@ -35,7 +35,7 @@ impl Op for AddEmbedding {
     }
 
     fn memory(&self, _on: Kind, _inputs: &[Shape]) -> Memory {
-        Memory::default()
+        Memory { passed_on: vec![0], ..Memory::default() }
     }
 
     fn storage(&self) -> Storage {

@@ -5,8 +5,8 @@
 
 use super::conv2d::{conv_inputs, mismatch};
 use super::cuda::conv::{
-    Conv, ForwardKernel, InputKernel, NarrowForwardKernel, NarrowInputKernel, NarrowWeightKernel, Tile,
-    Tiles, WeightKernel, extents, tiles,
+    Conv, ForwardKernel, InputKernel, NarrowForwardKernel, NarrowInputKernel, NarrowWeightKernel, Tiles,
+    WeightKernel, extents, tiles,
 };
 use super::cuda::{self, Gradient, Source, bf16};
 use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle, Storage};
@@ -141,6 +141,7 @@ impl Op for ConvTranspose2d {
             backward_workspace,
             backward_inputs: vec![0, 1],
             backward_output: false,
+            passed_on: Vec::new(),
         }
     }
 
@@ -235,8 +236,12 @@ impl Op for ConvTranspose2d {
         };
         if let Some(dw) = call.gradients[1] {
             let (run, launch, splits) = conv.weight_product(&WEIGHT);
-            run.run(queue, launch, [x, call.factor], partial, e)?;
-            sum(splits, dw)?;
+            // A single part that overwrites is the gradient itself.
+            let direct = splits == 1 && !dw.add;
+            run.run(queue, launch, [x, call.factor], if direct { dw.values.wide() } else { partial }, e)?;
+            if !direct {
+                sum(splits, dw)?;
+            }
         }
         let (Some(db), dy) = (call.gradients[2], call.output_gradient) else { return Ok(()) };
         let channels = db.values.len();

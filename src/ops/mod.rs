@@ -114,6 +114,9 @@ pub struct Memory {
     pub backward_inputs: Vec<usize>,
     /// Backward reads the output.
     pub backward_output: bool,
+    /// Inputs whose gradient is the cotangent itself. The tape lets one of them take over the cotangent's place where
+    /// nobody has written that gradient yet: backward then finds none wanted.
+    pub passed_on: Vec<usize>,
 }
 
 /// An f64 array given to an oracle.

@@ -349,9 +349,17 @@ fn draft_backward(
             let [a, b] = [node.inputs[0], node.inputs[1]];
             factors.backward = [a, b, node.output].map(|value| drafts.add_rounded(graph, value, moment));
         }
+        // No later backward reads the cotangent, so that one input may take over its place.
+        let mut free = Some(cotangent);
         for (i, input) in node.inputs.iter().enumerate() {
             let info = &graph.values[input.0];
             if !info.differentiable || !node.op.differentiable(i) {
+                continue;
+            }
+            let passes = draft.memory.passed_on.contains(&i) && gradients[input.0].is_none();
+            if passes && !matches!(info.origin, Origin::Parameter(_)) && free.is_some() {
+                gradients[input.0] = free.take();
+                written[input.0] = true;
                 continue;
             }
             let repeated = node.inputs[..i].contains(input);

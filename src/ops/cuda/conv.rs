@@ -1,6 +1,7 @@
 //! Launches of the convolution kernels, which `conv2d` and `conv_transpose2d` share: their three products (output
 //! from input, input from output, weights from both) are the same, in another order.
 
+use super::tile::{self, Precise, Product, Tile};
 use super::{Gradient, Source, Target};
 use crate::cpu::conv::ConvShape;
 use crate::cuda::{Launch, Precision, Queue, Read, Write, int};
@@ -132,15 +133,6 @@ pub type NarrowWeightKernel = fn(
     i32,
 ) -> Result<()>;
 
-/// A kernel that computes a product in tiles of rows x columns.
-pub struct Tile<K> {
-    pub rows: usize,
-    pub columns: usize,
-    /// Of a block.
-    pub threads: u32,
-    pub kernel: K,
-}
-
 /// Tiles for one product, the largest first, by kernels K of fp32 arrays and N of 2-byte ones; the last takes any
 /// channels, the others whole pieces of 16 bytes.
 pub struct Tiles<K: 'static, N: 'static> {
@@ -235,29 +227,29 @@ macro_rules! tiles {
      $fp32m:ident, $fp32s:ident) => {
         Tiles {
             tf32: [
-                Tile { rows: 128, columns: 128, threads: 256, kernel: kernels::$module::$tf32l },
-                Tile { rows: 128, columns: 64, threads: 256, kernel: kernels::$module::$tf32m },
-                Tile { rows: 64, columns: 64, threads: 128, kernel: kernels::$module::$tf32s },
+                $crate::ops::cuda::tile::Tile::new([128, 128], 256, 0.8, kernels::$module::$tf32l),
+                $crate::ops::cuda::tile::Tile::new([128, 64], 256, 0.7, kernels::$module::$tf32m),
+                $crate::ops::cuda::tile::Tile::new([64, 64], 128, 0.55, kernels::$module::$tf32s),
             ],
             bf16: [
-                Tile { rows: 128, columns: 128, threads: 256, kernel: kernels::$module::$bf16l },
-                Tile { rows: 64, columns: 64, threads: 128, kernel: kernels::$module::$bf16s },
+                $crate::ops::cuda::tile::Tile::new([128, 128], 256, 0.75, kernels::$module::$bf16l),
+                $crate::ops::cuda::tile::Tile::new([64, 64], 128, 0.5, kernels::$module::$bf16s),
             ],
             fp16: [
-                Tile { rows: 128, columns: 128, threads: 256, kernel: kernels::$module::$fp16l },
-                Tile { rows: 64, columns: 64, threads: 128, kernel: kernels::$module::$fp16s },
+                $crate::ops::cuda::tile::Tile::new([128, 128], 256, 0.75, kernels::$module::$fp16l),
+                $crate::ops::cuda::tile::Tile::new([64, 64], 128, 0.5, kernels::$module::$fp16s),
             ],
             fp32: [
-                Tile { rows: 128, columns: 64, threads: 256, kernel: kernels::$module::$fp32m },
-                Tile { rows: 64, columns: 64, threads: 128, kernel: kernels::$module::$fp32s },
+                $crate::ops::cuda::tile::Tile::new([128, 64], 256, 0.6, kernels::$module::$fp32m),
+                $crate::ops::cuda::tile::Tile::new([64, 64], 128, 0.5, kernels::$module::$fp32s),
             ],
         }
     };
 }
 pub(in crate::ops) use tiles;
 
-/// Blocks a multiprocessor that hide the end of the others.
-const WAVES: usize = 6;
+/// Blocks a multiprocessor that add up the gradient of a bias.
+const BIAS_BLOCKS: usize = 6;
 
 /// The least pixels of a part of the weights' gradient.
 const LEAST_PIXELS: usize = 512;
@@ -265,22 +257,12 @@ const LEAST_PIXELS: usize = 512;
 /// Pixels that a block of the bias gradient adds up, at least.
 const BIAS_PIXELS: usize = 64;
 
-/// Rows and columns of a product.
-type Extents = (usize, usize);
-
-/// The largest tile of which there are enough to fill the card, else the smallest, and how many there are.
-fn choose<K>(tiles: &[Tile<K>], (m, n): Extents, whole: bool, multiprocessors: usize) -> (&Tile<K>, usize) {
-    let count = |tile: &Tile<K>| m.div_ceil(tile.rows) * n.div_ceil(tile.columns);
-    let enough = |tile: &&Tile<K>| whole && count(tile) >= WAVES * multiprocessors;
-    let tile = tiles.iter().find(enough).unwrap_or_else(|| &tiles[tiles.len() - 1]);
-    (tile, count(tile))
-}
-
-/// A chosen kernel, the threads of its blocks, and how many tiles there are.
+/// A chosen kernel, the threads of its blocks, how many tiles there are, and into how many parts the depth is split.
 struct Choice<K, N> {
     kernel: Chosen<K, N>,
     threads: u32,
     count: usize,
+    splits: usize,
 }
 
 /// A convolution on one card.
@@ -305,31 +287,43 @@ impl<'a> Conv<'a> {
         self.shape.in_channels.is_multiple_of(piece) && self.shape.out_channels.is_multiple_of(piece)
     }
 
-    /// Output pixels by output channels.
-    pub fn output(&self) -> Extents {
-        (self.shape.out_pixels(), self.shape.out_channels)
+    /// Output pixels by output channels; the depth is the patch.
+    pub fn output(&self) -> Product {
+        let s = self.shape;
+        Product { rows: s.out_pixels(), columns: s.out_channels, depth: s.patch(), most_splits: 1 }
     }
 
-    /// Cells of stride x stride input pixels by what they hold.
-    pub fn input(&self) -> Extents {
+    /// Cells of stride x stride input pixels by what they hold; the depth is the taps that meet a pixel.
+    pub fn input(&self) -> Product {
         let s = self.shape;
         let cells = |n: usize| (n - 1 + s.padding) / s.stride - s.padding / s.stride + 1;
-        (s.batch * cells(s.in_height) * cells(s.in_width), s.stride * s.stride * s.in_channels)
+        Product {
+            rows: s.batch * cells(s.in_height) * cells(s.in_width),
+            columns: s.stride * s.stride * s.in_channels,
+            depth: s.kernel_height.div_ceil(s.stride) * s.kernel_width.div_ceil(s.stride) * s.out_channels,
+            most_splits: 1,
+        }
     }
 
-    fn weights(&self) -> Extents {
-        (self.shape.patch(), self.shape.out_channels)
+    /// The patch by output channels; the depth is the output pixels, which may be split.
+    fn weights(&self) -> Product {
+        let (s, depth) = (self.shape, self.shape.out_pixels());
+        let most_splits = depth.div_ceil(LEAST_PIXELS).max(1);
+        Product { rows: s.patch(), columns: s.out_channels, depth, most_splits }
     }
 
-    fn choose<K: Copy, N: Copy>(&self, tiles: &Tiles<K, N>, extents: Extents) -> Choice<K, N> {
-        let (whole, multiprocessors) = (self.whole(), self.multiprocessors);
+    fn choose<K: Copy, N: Copy>(&self, tiles: &Tiles<K, N>, product: Product) -> Choice<K, N> {
+        let on = Precise { precision: self.precision, multiprocessors: self.multiprocessors };
+        let whole = self.whole();
         let wide = |tiles: &[Tile<K>]| {
-            let (tile, count) = choose(tiles, extents, whole, multiprocessors);
-            Choice { kernel: Chosen::Wide(tile.kernel), threads: tile.threads, count }
+            let (tile, splits) = tile::choose(tiles, product, whole, on);
+            let (threads, count) = (tile.threads, product.tiles(tile));
+            Choice { kernel: Chosen::Wide(tile.kernel), threads, count, splits }
         };
         let narrow = |tiles: &[Tile<N>]| {
-            let (tile, count) = choose(tiles, extents, whole, multiprocessors);
-            Choice { kernel: Chosen::Narrow(tile.kernel), threads: tile.threads, count }
+            let (tile, splits) = tile::choose(tiles, product, whole, on);
+            let (threads, count) = (tile.threads, product.tiles(tile));
+            Choice { kernel: Chosen::Narrow(tile.kernel), threads, count, splits }
         };
         match self.precision {
             Precision::Tf32 => wide(&tiles.tf32),
@@ -339,17 +333,10 @@ impl<'a> Conv<'a> {
         }
     }
 
-    /// The kernel for a product of these extents, with its launch.
-    pub fn product<K: Copy, N: Copy>(&self, tiles: &Tiles<K, N>, extents: Extents) -> (Chosen<K, N>, Launch) {
-        let choice = self.choose(tiles, extents);
+    /// The kernel for a product of the images, with its launch.
+    pub fn product<K: Copy, N: Copy>(&self, tiles: &Tiles<K, N>, product: Product) -> (Chosen<K, N>, Launch) {
+        let choice = self.choose(tiles, product);
         (choice.kernel, Launch::blocks(choice.count, choice.threads))
-    }
-
-    /// How many parts the pixels are split into for the gradient of the weights.
-    fn splits<K: Copy, N: Copy>(&self, tiles: &Tiles<K, N>) -> usize {
-        let most = self.shape.out_pixels().div_ceil(LEAST_PIXELS).max(1);
-        let count = self.choose(tiles, self.weights()).count;
-        (WAVES * self.multiprocessors).div_ceil(count).clamp(1, most)
     }
 
     /// Floats for the parts of the gradients of weights and bias.
@@ -359,18 +346,19 @@ impl<'a> Conv<'a> {
         bias_pixels: usize,
         channels: usize,
     ) -> usize {
-        let weights = self.splits(tiles) * self.shape.weight_len();
+        let weights = self.choose(tiles, self.weights()).splits * self.shape.weight_len();
         weights.max(self.bias_chunks(bias_pixels) * channels)
     }
 
     fn bias_chunks(&self, pixels: usize) -> usize {
-        pixels.div_ceil(BIAS_PIXELS).clamp(1, WAVES * self.multiprocessors)
+        pixels.div_ceil(BIAS_PIXELS).clamp(1, BIAS_BLOCKS * self.multiprocessors)
     }
 
     /// The kernel for the gradient of the weights, with its launch and parts.
     pub fn weight_product<K: Copy, N: Copy>(&self, tiles: &Tiles<K, N>) -> (Chosen<K, N>, Launch, usize) {
-        let (choice, splits) = (self.choose(tiles, self.weights()), self.splits(tiles));
-        (choice.kernel, Launch::blocks(choice.count, choice.threads).over(1, splits), splits)
+        let choice = self.choose(tiles, self.weights());
+        let launch = Launch::blocks(choice.count, choice.threads).over(1, choice.splits);
+        (choice.kernel, launch, choice.splits)
     }
 
     /// Launch and chunks of the sums over `pixels` of `channels`.

@@ -1,6 +1,7 @@
 //! What the CUDA halves of ops are called with, and what they share.
 
 pub mod conv;
+pub mod tile;
 
 use crate::cuda::{Launch, Precision, Queue, Read, THREADS, Write, int, kernels};
 use crate::error::Result;
