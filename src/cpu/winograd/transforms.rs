@@ -100,7 +100,10 @@ pub trait Ends<V: Vector> {
 }
 
 /// A transform along both axes of `N` x `N` values, to `M` x `M`.
-#[expect(clippy::needless_range_loop, reason = "functions of iterators are not compiled for the instructions")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "functions of iterators are not compiled for the instructions"
+)]
 #[inline(always)]
 pub fn both_axes<V: Vector, T: Transform<N, M>, const N: usize, const M: usize>(ends: &impl Ends<V>) {
     let mut rows = [[V::zero(); N]; M];
