@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn few_rows_and_odd_channels_take_the_small_tile() {
         // Half of each larger tile would be empty.
-        let narrow = Product { rows: 64, columns: 112 * 64, depth: 64, most_splits: 1 };
+        let narrow = Product { rows: 64, columns: 112 * 64, depth: 4096, most_splits: 1 };
         assert_eq!(chosen(narrow, true), ([64, 64], 1));
         assert_eq!(
             chosen(Product { rows: 9999, columns: 999, depth: 99, most_splits: 1 }, false),
