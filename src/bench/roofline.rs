@@ -10,7 +10,7 @@ const TOP: f64 = 40.0;
 const BOTTOM: f64 = 400.0;
 /// Left and right ends of the roofs' panel and of the bars'.
 const ROOFS: (f64, f64) = (70.0, 560.0);
-const BARS: (f64, f64) = (780.0, 1050.0);
+const BARS: (f64, f64) = (860.0, 1050.0);
 /// Operations a byte.
 const INTENSITY: (f64, f64) = (0.5, 4096.0);
 const COLOURS: [&str; 6] = ["#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b"];
