@@ -72,6 +72,7 @@ impl Roofs<'_> {
             }
         }
         let copy = self.limits.copy;
+        let mut label = f64::INFINITY;
         for peak in &self.limits.peaks {
             let used = peak.level == self.limits.level;
             let style = if used {
@@ -81,7 +82,9 @@ impl Roofs<'_> {
             };
             let y = self.y(peak.gflops);
             line(svg, (self.x(peak.gflops / copy), y), (ROOFS.1, y), style);
-            text(svg, (ROOFS.1 + 6.0, y + 4.0), "", &format!("{}: {:.0}", peak.level, peak.gflops));
+            // Peaks that coincide are named one above the other.
+            label = (y + 4.0).min(label - 14.0);
+            text(svg, (ROOFS.1 + 6.0, label), "", &format!("{}: {:.0}", peak.level, peak.gflops));
             if used {
                 let foot = INTENSITY.0.max(self.top / 1000.0 / copy);
                 line(svg, (self.x(foot), self.y(foot * copy)), (self.x(peak.gflops / copy), y), style);
