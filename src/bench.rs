@@ -1,5 +1,11 @@
 //! Measurements of the parts of the program, for `hexcuda bench`.
 
+mod limits;
+mod roofline;
+
+pub use limits::{Bound, Limits, Share, Stream, Work};
+pub use roofline::roofline;
+
 use crate::cuda::Queue;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
@@ -14,6 +20,7 @@ use crate::mesh::sample_head::head;
 use crate::mesh::{Mesh, Similarity};
 use crate::nn::Adam;
 use crate::rng::Rng;
+use crate::tape::PassTimes;
 use crate::train::{Prepare, Settings, Trainer, Wait, prepare_all};
 use serde::Serialize;
 use std::time::Instant;
@@ -27,6 +34,8 @@ pub struct Measurement {
     pub most_ms: f64,
     /// A rate at the median, with its unit.
     pub rate: Option<(f64, &'static str)>,
+    /// What it has to do at least, where shapes tell.
+    pub work: Option<Work>,
 }
 
 /// Times `work` after one run that is not counted.
@@ -50,6 +59,7 @@ fn measure(
         median_ms: times[times.len() / 2],
         most_ms: most,
         rate: None,
+        work: None,
     })
 }
 
@@ -57,6 +67,12 @@ impl Measurement {
     /// `amount` a run in units of `unit` a second.
     fn at_rate(mut self, amount: f64, unit: &'static str) -> Self {
         self.rate = Some((amount / (1e-3 * self.median_ms), unit));
+        self
+    }
+
+    /// Bound by memory: moves `values` of 4 bytes.
+    fn moving(mut self, values: usize, stream: Stream) -> Self {
+        self.work = Some(Work { operations: 0.0, bytes: 4.0 * values as f64, stream });
         self
     }
 }
@@ -74,7 +90,8 @@ pub fn geometry(
     let planes = draw()?;
     let mut rows = Vec::new();
     let name = format!("six planes of 512x512, {} triangles", mesh.triangles.len());
-    rows.push(measure(name, runs, || draw().map(drop))?.at_rate(6.0 * 512.0 * 512.0 / 1e6, "Mpixel/s"));
+    let row = measure(name, runs, || draw().map(drop))?.at_rate(6.0 * 512.0 * 512.0 / 1e6, "Mpixel/s");
+    rows.push(row.moving(values_of(mesh) + planes.values.len(), Stream::Copy));
     let settings = field::Settings::default();
     for grid in [128, 256, 512] {
         let name = format!("planes 512 to mesh, grid {grid}");
@@ -85,7 +102,8 @@ pub fn geometry(
     rows.push(match device {
         Device::Cpu => {
             let dense = dense(&Field::new(&planes, &settings)?, 256)?;
-            measure(name, runs, || marching_cubes(&dense, 0.0).map(drop))?
+            let values = dense.dims().iter().product::<usize>() + values_of(&marching_cubes(&dense, 0.0)?);
+            measure(name, runs, || marching_cubes(&dense, 0.0).map(drop))?.moving(values, Stream::Copy)
         }
         Device::Cuda(queue) => {
             let dense = dense_on_card(queue, &CardField::new(queue, &planes, &settings)?, 256)?;
@@ -104,6 +122,11 @@ pub fn geometry(
         rows.push(measure(name, runs, work)?.at_rate(count as f64 / 1e6, "Mpoint/s"));
     }
     Ok(rows)
+}
+
+/// Positions and corners.
+fn values_of(mesh: &Mesh) -> usize {
+    3 * (mesh.positions.len() + mesh.triangles.len())
 }
 
 /// The same volume with all its samples in memory.
@@ -138,7 +161,7 @@ pub fn step(device: &Device, settings: &Settings, triangles: usize) -> Result<Me
     trainer.done(Wait::All)?;
     let time = 1e3 * start.elapsed().as_secs_f64();
     let name = format!("the first training step, {} meshes", items.len());
-    Ok(Measurement { name, least_ms: time, median_ms: time, most_ms: time, rate: None })
+    Ok(Measurement { name, least_ms: time, median_ms: time, most_ms: time, rate: None, work: None })
 }
 
 /// Each op of one training step, forward and backward, and the optimiser.
@@ -147,17 +170,18 @@ pub fn network(device: &Device, settings: &Settings, runs: usize) -> Result<Vec<
     settings.training.batch = 1;
     let mut trainer = Trainer::new(device, &settings, 1, None)?;
     let mut rows = Vec::new();
-    for (name, [forward, backward], operations) in trainer.time_ops(runs)? {
-        for (direction, times, factor) in [("forward", forward, 1.0), ("backward", backward, 2.0)] {
-            let Some((least, median, most)) = times else { continue };
+    for op in trainer.time_ops(runs)? {
+        for (direction, times) in ["forward", "backward"].into_iter().zip(op.passes) {
+            let Some(PassTimes { least, median, most, operations, bytes }) = times else { continue };
             let row = Measurement {
-                name: format!("{name} {direction}"),
+                name: format!("{} {direction}", op.name),
                 least_ms: least,
                 median_ms: median,
                 most_ms: most,
                 rate: None,
+                work: Some(Work { operations, bytes, stream: Stream::Copy }),
             };
-            rows.push(if operations > 0.0 { row.at_rate(factor * operations / 1e9, "GFLOP/s") } else { row });
+            rows.push(if operations > 0.0 { row.at_rate(operations / 1e9, "GFLOP/s") } else { row });
         }
     }
     let len = trainer.model.layout.len();
@@ -170,6 +194,7 @@ pub fn network(device: &Device, settings: &Settings, runs: usize) -> Result<Vec<
         Ok(())
     };
     // The norm reads the gradients once, the update reads 4 arrays and writes 3.
-    rows.push(measure(name, runs, update)?.at_rate(8.0 * 4.0 * len as f64 / 1e9, "GB/s"));
+    let row = measure(name, runs, update)?.at_rate(8.0 * 4.0 * len as f64 / 1e9, "GB/s");
+    rows.push(row.moving(8 * len, Stream::Update));
     Ok(rows)
 }

@@ -2,7 +2,7 @@
 
 use hexcuda::cuda::Precision;
 use hexcuda::device::{Buffer, Device, DeviceChoice};
-use hexcuda::ops::{Add, AddEmbedding, Identity, Mse, WeightedSum};
+use hexcuda::ops::{Add, AddEmbedding, Conv2d, Identity, Mse, WeightedSum};
 use hexcuda::shape::Shape;
 use hexcuda::tape::{Graph, ParameterLayout, Role, Scale, Tape};
 
@@ -54,6 +54,38 @@ fn repeated_input(device: &Device) {
     for (gradient, expected) in gradients.values().unwrap().iter().zip(expected) {
         assert!((gradient - expected).abs() < 1e-6, "{gradient} against {expected}");
     }
+}
+
+/// The least work of two convolutions of 1 x 1: the first takes no gradient of its image.
+#[test]
+fn work_is_counted_from_shapes() {
+    let mut layout = ParameterLayout::default();
+    parameter(&mut layout, "w1", &[1, 1, 3, 2]);
+    parameter(&mut layout, "b1", &[2]);
+    parameter(&mut layout, "w2", &[1, 1, 2, 1]);
+    parameter(&mut layout, "b2", &[1]);
+    let mut graph = Graph::default();
+    let x = graph.input(Shape::new(&[1, 2, 2, 3]));
+    let [w1, b1, w2, b2] = ["w1", "b1", "w2", "b2"].map(|name| graph.parameter(&layout, name));
+    let hidden = graph.apply(Conv2d { stride: 1, padding: 0 }, &[x, w1, b1]).unwrap();
+    let y = graph.apply(Conv2d { stride: 1, padding: 0 }, &[hidden, w2, b2]).unwrap();
+    let (target, weight) = (graph.input(Shape::new(&[1, 2, 2, 1])), graph.input(Shape::new(&[1])));
+    let loss = graph.apply(Mse, &[y, target, weight]).unwrap();
+    let device = Device::Cpu;
+    let mut tape = Tape::new(&device, graph, Some(loss), &[]).unwrap();
+    let parameters = buffer(&device, layout.len(), &[]);
+    let mut gradients = buffer(&device, layout.len(), &[]);
+    let ops = tape.time_ops(&parameters, &mut gradients, 1).unwrap();
+    let work = |index: usize| {
+        ops[index].passes.map(|pass| {
+            let pass = pass.expect("both directions run");
+            (pass.operations, pass.bytes)
+        })
+    };
+    // Values: x 12, w1 6, b1 2, hidden 8; backward reads x, w1 and the cotangent 8 and writes those of w1 and b1.
+    assert_eq!(work(0), [(48.0, 4.0 * 28.0), (48.0, 4.0 * (26.0 + 8.0))]);
+    // hidden 8, w2 2, b2 1, y 4; backward reads hidden, w2 and the cotangent 4 and writes all three gradients.
+    assert_eq!(work(1), [(16.0, 4.0 * 15.0), (32.0, 4.0 * (14.0 + 11.0))]);
 }
 
 /// One parameter used in two places adds up, a parameter used nowhere keeps gradient 0, and a

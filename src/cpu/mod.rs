@@ -1,10 +1,11 @@
-//! CPU building blocks: memory, SIMD selection, GEMM micro-kernels, convolution cores, normalisation, vector functions.
+//! CPU building blocks: memory, SIMD selection, GEMM micro-kernels, convolution cores, normalisation, vector functions, peak rates.
 
 pub mod arena;
 pub mod conv;
 pub mod group_norm;
 pub mod mapped;
 pub mod math;
+pub mod peak;
 pub mod simd;
 
 mod blocks;

@@ -13,6 +13,17 @@ pub enum Level {
     Avx512,
 }
 
+impl Level {
+    /// As [`OVERRIDE`] spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
 /// Overrides the choice: `avx512`, `avx2` or `plain`. What the machine lacks is not used.
 pub const OVERRIDE: &str = "HEXCUDA_SIMD";
 
@@ -39,9 +50,8 @@ pub fn best() -> Level {
     Level::Plain
 }
 
-/// Every level that this machine can run, for tests.
-#[cfg(test)]
-pub(crate) fn levels() -> Vec<Level> {
+/// Every level that this machine can run, narrowest vectors first.
+pub fn levels() -> Vec<Level> {
     [Level::Plain, Level::Avx2, Level::Avx512].into_iter().filter(|&level| level <= best()).collect()
 }
 

@@ -68,8 +68,8 @@ pub trait Op: Debug + Send + Sync {
     /// How its arrays lie on a card that stores 2 bytes a value.
     fn storage(&self) -> Storage;
 
-    /// Floating-point operations of forward where they bound it, 0 where memory does; backward
-    /// takes twice as many.
+    /// Floating-point operations of forward where they bound it, 0 where memory does; backward takes as many for each
+    /// of the first two inputs that wants a gradient.
     fn operations(&self, inputs: &[Shape]) -> f64;
 
     /// The definition in plain f64 loops; never optimised.

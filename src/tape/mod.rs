@@ -15,7 +15,7 @@ use crate::cuda::{Event, Read, Write};
 use crate::device::{Buffer, Device, Kind};
 use crate::error::{Error, Result};
 use crate::memory;
-use graph::{Node, Origin};
+use graph::Origin;
 
 impl Graph {
     /// The memory that a tape of this graph takes on a kind of device.
@@ -172,9 +172,26 @@ impl Moment {
     }
 }
 
-/// Name and shapes of an op, its (least, median, most) milliseconds forward and backward, and the
-/// floating-point operations of forward (0 where memory bounds it).
-pub type OpTimes = (String, [Option<(f64, f64, f64)>; 2], f64);
+/// What an op took and what it has to do at least, forward and backward; `None` where it does not run.
+#[derive(Clone, Debug)]
+pub struct OpTimes {
+    /// The op and the shapes of its first inputs.
+    pub name: String,
+    pub passes: [Option<PassTimes>; 2],
+}
+
+/// One direction of an op.
+#[derive(Clone, Copy, Debug)]
+pub struct PassTimes {
+    /// Milliseconds.
+    pub least: f64,
+    pub median: f64,
+    pub most: f64,
+    /// Floating-point operations; 0 where memory bounds it.
+    pub operations: f64,
+    /// Of the arrays that it reads or writes, each of them once, in fp32.
+    pub bytes: f64,
+}
 
 impl Tape {
     /// Times every node over `runs` replays, after one that is not counted.
@@ -203,16 +220,46 @@ impl Tape {
                 }
             }
         }
-        let row = |(node, times): (&Node, [Vec<f64>; 2])| {
+        let row = |(index, times): (usize, [Vec<f64>; 2])| {
+            let node = &self.graph.nodes[index];
             let shapes: Vec<crate::shape::Shape> = node.inputs.iter().map(|&x| self.graph.shape(x)).collect();
-            let differentiable = self.plan.gradients[node.output.0].is_some();
-            let [forward, backward] = times.map(|mut times| {
+            let work = [Some(self.forward_work(index)), self.backward_work(index)];
+            let pass = |(mut times, work): (Vec<f64>, Option<(f64, f64)>)| {
                 times.sort_by(f64::total_cmp);
-                (!times.is_empty()).then(|| (times[0], times[times.len() / 2], times[times.len() - 1]))
-            });
+                let (least, most) = (*times.first()?, *times.last()?);
+                let (operations, bytes) = work?;
+                Some(PassTimes { least, median: times[times.len() / 2], most, operations, bytes })
+            };
+            let [forward, backward] = times;
+            let [of_forward, of_backward] = work;
             let name = format!("{} {:?}", node.op.name(), &shapes[..shapes.len().min(2)]);
-            (name, [forward, backward.filter(|_| differentiable)], node.op.operations(&shapes))
+            OpTimes { name, passes: [pass((forward, of_forward)), pass((backward, of_backward))] }
         };
-        Ok(self.graph.nodes.iter().zip(times).map(row).collect())
+        Ok(times.into_iter().enumerate().map(row).collect())
+    }
+
+    /// (operations, bytes) of a node's forward.
+    fn forward_work(&self, index: usize) -> (f64, f64) {
+        let (node, place) = (&self.graph.nodes[index], &self.plan.nodes[index]);
+        let shapes: Vec<crate::shape::Shape> = node.inputs.iter().map(|&x| self.graph.shape(x)).collect();
+        let read: usize = shapes.iter().map(crate::shape::Shape::len).sum();
+        let values = read + self.graph.shape(node.output).len() + place.saved.len();
+        (node.op.operations(&shapes), 4.0 * values as f64)
+    }
+
+    /// The same of its backward; `None` where it has none.
+    fn backward_work(&self, index: usize) -> Option<(f64, f64)> {
+        let (node, place) = (&self.graph.nodes[index], &self.plan.nodes[index]);
+        self.plan.gradients[node.output.0].as_ref()?;
+        let len = |input: usize| self.graph.shape(node.inputs[input]).len();
+        let output = self.graph.shape(node.output).len();
+        let read: usize = place.backward_inputs.iter().map(|&input| len(input)).sum();
+        let read = read + place.saved.len() + output * (1 + usize::from(place.backward_output));
+        // A gradient that is added to is read as well.
+        let written: usize = place.targets.iter().map(|t| len(t.input) * (1 + usize::from(t.add))).sum();
+        // A product has as many operations as forward for each of its two factors that wants a gradient.
+        let factors = place.targets.iter().filter(|target| target.input < 2).count();
+        let (forward, _) = self.forward_work(index);
+        Some((forward * factors as f64, 4.0 * (read + written) as f64))
     }
 }
