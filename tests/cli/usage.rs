@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn options_that_the_parser_refuses_end_with_2() {
     let place = Place::new();
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 12] = [
         &["trian"],
         &["rasterize"],
         &["rasterize", "good.obj"],
@@ -15,6 +15,9 @@ fn options_that_the_parser_refuses_end_with_2() {
         &["train", "--time", "soon"],
         &["check", "--device", "cuda:x"],
         &["bench", "--step", "--runs", "3"],
+        &["bench", "--step", "--steps", "2"],
+        &["bench", "--steps", "0"],
+        &["bench", "--gradients", "out.safetensors"],
     ];
     for arguments in cases {
         let before = place.contents();
