@@ -111,7 +111,7 @@ class Network(nn.Module):
         if not self.linear:
             return decoded
         # Depth comes out in units of the loss.
-        scale = torch.ones(a["channels"])
+        scale = torch.ones(a["channels"], dtype=decoded.dtype)
         scale[0] = 1 / a["depth_scale"]
         return decoded * scale.view(1, -1, 1, 1) + self.up("decoder.linear", latent)
 
@@ -148,10 +148,10 @@ def field_loss(planes, points, distances):
     pixels = planes.permute(0, 2, 3, 1).reshape(meshes, VIEWS, size * size, 4)
     with torch.no_grad():
         foreground = planes[:, 1:].square().sum(1) >= 0.25
-        floor = silhouette_floor(foreground).reshape(meshes, VIEWS, -1)
+        floor = silhouette_floor(foreground).to(planes.dtype).reshape(meshes, VIEWS, -1)
         foreground = foreground.reshape(meshes, VIEWS, -1)
     best = []
-    for view, (right, up, forward) in enumerate(CAMERAS):
+    for view, (right, up, forward) in enumerate(CAMERAS.to(planes.dtype)):
         def position(coordinate):
             x = ((coordinate + 1) * 0.5 * size - 0.5).clamp(0, size - 1)
             index = x.long().clamp(max=size - 2)
@@ -166,7 +166,7 @@ def field_loss(planes, points, distances):
             index = (row + below) * size + column + right_of
             pixel = pixels[:, view].gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
             seen = foreground[:, view].gather(1, index)
-            normal = torch.where(seen.unsqueeze(-1), pixel[..., 1:], torch.ones(3))
+            normal = torch.where(seen.unsqueeze(-1), pixel[..., 1:], torch.ones_like(pixel[..., 1:]))
             away = (normal @ forward) / normal.norm(dim=-1)
             vote = (2 * pixel[..., 0] - 1 - w) * (-away).clamp(min=LEAST_SLOPE)
             vote = torch.where(away > FACES_AWAY, torch.full_like(vote, -TAU), vote)
@@ -222,11 +222,11 @@ class Step:
     def losses(self, planes, points, distances):
         training = self.settings["training"]
         decoded = self.forward(planes)
-        weight = torch.ones(planes.shape[1])
+        weight = torch.ones(planes.shape[1], dtype=planes.dtype)
         weight[0] = training["depth_weight"]
         mse = ((decoded - planes).square() * weight.view(1, -1, 1, 1)).mean()
         if training["sdf_weight"] == 0:
-            return mse, mse, torch.zeros(())
+            return mse, mse, planes.new_zeros(())
         sdf = field_loss(decoded, points, distances)
         return mse + training["sdf_weight"] * sdf, mse, sdf
 
