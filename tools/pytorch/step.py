@@ -59,6 +59,8 @@ class Peer:
         self.process = subprocess.Popen(
             [sys.executable, __file__, str(run), "--serve", str(inputs), *way],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            # What an interrupted run left in the common cache may be broken.
+            env=dict(os.environ, TORCHINDUCTOR_CACHE_DIR=str(inputs.parent / "compiled")),
         )
 
     def steps(self, count):
