@@ -3,6 +3,7 @@
 A module for compare.py and step.py, beside it. Needs numpy, safetensors and torch.
 """
 
+import functools
 import json
 import math
 import tomllib
@@ -132,12 +133,14 @@ def silhouette_floor(foreground):
     """World distance to the nearest foreground pixel less one pixel, at most TAU; -TAU on it. `[6 B, N, N]`."""
     size = foreground.shape[-1]
     reach = min(int(TAU * size / 2) + 2, size)
-    seen = F.pad(foreground.float(), [reach] * 4)
-    nearest = torch.full(foreground.shape, math.inf)
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            here = seen[:, reach + dy : reach + dy + size, reach + dx : reach + dx + size] > 0
-            nearest[here] = nearest[here].clamp(max=math.hypot(dx, dy))
+    squares = torch.where(foreground, 0.0, math.inf)
+    # Along columns, then along rows.
+    for axis in (-2, -1):
+        shifts = range(-reach, reach + 1)
+        padded = F.pad(squares, [0, 0, reach, reach] if axis == -2 else [reach, reach, 0, 0], value=math.inf)
+        moved = (padded.narrow(axis, reach + shift, size) + shift**2 for shift in shifts)
+        squares = functools.reduce(torch.minimum, moved)
+    nearest = squares.sqrt()
     distance = ((nearest - 1) * 2 / size).clamp(max=TAU)
     return torch.where(foreground, torch.full_like(distance, -TAU), distance)
 
