@@ -2,9 +2,11 @@
 
 mod limits;
 mod roofline;
+mod steps;
 
 pub use limits::{Bound, Limits, Share, Stream, Work};
 pub use roofline::roofline;
+pub use steps::{Steps, steps};
 
 use crate::cuda::Queue;
 use crate::device::{Buffer, Device};
@@ -16,12 +18,11 @@ use crate::mesh::distance::MeshDistance;
 use crate::mesh::marching_cubes::{
     CardVolume, DenseCardVolume, DenseVolume, Volume, marching_cubes, marching_cubes_on_card,
 };
-use crate::mesh::sample_head::head;
 use crate::mesh::{Mesh, Similarity};
 use crate::nn::Adam;
 use crate::rng::Rng;
 use crate::tape::PassTimes;
-use crate::train::{Prepare, Settings, Trainer, Wait, prepare_all};
+use crate::train::{Settings, Trainer};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -51,19 +52,24 @@ fn measure(
         work()?;
         times.push(1e3 * start.elapsed().as_secs_f64());
     }
-    times.sort_by(f64::total_cmp);
-    let (least, most) = (times[0], times[times.len() - 1]);
-    Ok(Measurement {
-        name: name.into(),
-        least_ms: least,
-        median_ms: times[times.len() / 2],
-        most_ms: most,
-        rate: None,
-        work: None,
-    })
+    Ok(Measurement::of(name, times))
 }
 
 impl Measurement {
+    /// Of at least one time in milliseconds.
+    fn of(name: impl Into<String>, mut times: Vec<f64>) -> Self {
+        times.sort_by(f64::total_cmp);
+        let (least, most) = (times[0], times[times.len() - 1]);
+        Self {
+            name: name.into(),
+            least_ms: least,
+            median_ms: times[times.len() / 2],
+            most_ms: most,
+            rate: None,
+            work: None,
+        }
+    }
+
     /// `amount` a run in units of `unit` a second.
     fn at_rate(mut self, amount: f64, unit: &'static str) -> Self {
         self.rate = Some((amount / (1e-3 * self.median_ms), unit));
@@ -146,22 +152,6 @@ fn dense_on_card(queue: &Queue, field: &CardField, grid: usize) -> Result<DenseC
     let values = queue.array(grid.pow(3), "the dense volume")?;
     volume.sample(queue, 0..grid, values.write())?;
     Ok(DenseCardVolume { dims: volume.dims(), origin: volume.origin(), spacing: volume.spacing(), values })
-}
-
-/// One whole training step on built-in heads of `triangles` triangles, and nothing else on the device: what a profiler
-/// or the counters of the software driver are to see. It pays for what comes once, such as loading the kernels.
-pub fn step(device: &Device, settings: &Settings, triangles: usize) -> Result<Measurement> {
-    let prepare = Prepare { settings, device: &Device::Cpu };
-    let head = |seed: usize| (format!("built-in head {seed}"), head(seed as u64, triangles));
-    let meshes: Vec<(String, Mesh)> = (0..settings.training.batch).map(head).collect();
-    let items = prepare_all(&prepare, &meshes, 0, &std::env::temp_dir())?;
-    let mut trainer = Trainer::new(device, settings, items.len(), None)?;
-    let start = Instant::now();
-    trainer.step(&items)?;
-    trainer.done(Wait::All)?;
-    let time = 1e3 * start.elapsed().as_secs_f64();
-    let name = format!("the first training step, {} meshes", items.len());
-    Ok(Measurement { name, least_ms: time, median_ms: time, most_ms: time, rate: None, work: None })
 }
 
 /// Each op of one training step, forward and backward, and the optimiser.

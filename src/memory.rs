@@ -28,9 +28,25 @@ fn available() -> Option<usize> {
     kib.checked_mul(1024)
 }
 
+/// The most memory that the process ever held, in bytes (Linux: `VmHWM`), where the system tells.
+pub fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_held_counts_after_it_is_gone() {
+        let bytes = 64 << 20;
+        // Every page is written to.
+        drop(std::hint::black_box(vec![1u8; bytes]));
+        assert!(peak().unwrap() > bytes as u64);
+    }
 
     #[test]
     fn what_no_machine_has_is_refused() {

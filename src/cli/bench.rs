@@ -1,23 +1,24 @@
-//! `hexcuda bench`: microbenchmarks of the kernels at the shapes of a preset, and of the geometry.
+//! `hexcuda bench`: microbenchmarks of the kernels at the shapes of a preset, and of the geometry; whole training steps.
 
-use crate::bench::{Bound, Limits, Measurement, Share, geometry, network, roofline, step};
+use crate::bench::{Bound, Limits, Measurement, Share, Steps, geometry, network, roofline, steps};
 use crate::console;
 use crate::cuda::Precision;
 use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::memory;
 use crate::mesh::io;
 use crate::mesh::normalise::{Up, normalise};
 use crate::mesh::sample_head::head;
-use crate::train::{Preset, Settings};
+use crate::train::{Checkpoint, Preset, Settings};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Time the kernels of a training step and the geometry; medians of several runs
+/// Time the kernels of a training step and the geometry, or whole training steps; medians of several runs
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The mesh that the geometry is timed on; none: the built-in head
+    /// The mesh that the geometry is timed on, or that is trained on; none: built-in heads
     mesh: Option<PathBuf>,
     /// The preset whose network is timed
     #[arg(long, default_value = "standard")]
@@ -26,8 +27,17 @@ pub struct Args {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
     /// Run one training step of the preset and nothing else, for a profiler or the software driver's counters
-    #[arg(long, conflicts_with_all = ["mesh", "runs", "roofline"])]
+    #[arg(long, group = "training", conflicts_with_all = ["runs", "roofline"])]
     step: bool,
+    /// Time this many training steps, after one that does not count, and nothing else
+    #[arg(long, group = "training", conflicts_with_all = ["runs", "roofline"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    steps: Option<u32>,
+    /// Take settings, weights and moments from this run folder
+    #[arg(long, requires = "training", conflicts_with = "preset")]
+    run: Option<PathBuf>,
+    /// Write the last step's inputs, losses, gradients and new weights here (.safetensors)
+    #[arg(long, requires = "training")]
+    gradients: Option<PathBuf>,
     /// How a card multiplies in convolutions
     #[arg(long, value_enum, default_value_t)]
     precision: Precision,
@@ -44,22 +54,24 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let device = super::device(args.device, args.precision, false)?;
-    let settings = Settings::preset(args.preset);
     if let (Some(path), Device::Cuda(_)) = (&args.roofline, &device) {
         let remedy = "add --device cpu; docs/kernels.md has the roofline of a card";
         return Err(Error::usage(path.display(), "only the CPU's limits are measured", remedy));
     }
+    let whole = args.step || args.steps.is_some();
     // Before what they are compared with, while the processor is as cool.
     let limits = match device {
-        Device::Cpu if !args.step => Some(Limits::measure()?),
+        Device::Cpu if !whole => Some(Limits::measure()?),
         _ => None,
     };
-    let (rows, what) = if args.step {
-        (vec![step(&device, &settings, super::inputs::HEAD_TRIANGLES)?], "one run".to_string())
+    let (rows, step_ms, what) = if whole {
+        let (row, times) = of_training(&args, &device)?;
+        let what = if args.step { "one run".to_string() } else { format!("median of {} steps", times.len()) };
+        (vec![row], times, what)
     } else {
         let mut rows = of_geometry(&args, &device)?;
-        rows.extend(network(&device, &settings, args.runs as usize)?);
-        (rows, format!("medians of {} runs, least and most in brackets", args.runs))
+        rows.extend(network(&device, &Settings::preset(args.preset), args.runs as usize)?);
+        (rows, Vec::new(), format!("medians of {} runs, least and most in brackets", args.runs))
     };
     if let (Some(path), Some(limits)) = (&args.roofline, &limits) {
         let picture = roofline(limits, &rows);
@@ -67,7 +79,11 @@ pub fn run(args: Args) -> Result<()> {
     }
     let rows: Vec<Row> = rows.iter().map(|row| Row::new(row, limits.as_ref())).collect();
     if args.json {
-        let all = serde_json::json!({ "device": device.to_string(), "limits": limits, "rows": rows });
+        let mut all = serde_json::json!({ "device": device.to_string(), "limits": limits, "rows": rows });
+        if !step_ms.is_empty() {
+            all["step_ms"] = step_ms.into();
+            all["peak_memory_bytes"] = memory::peak().into();
+        }
         let text =
             serde_json::to_string_pretty(&all).map_err(|error| Error::new("bench", error, "report this"))?;
         return console::result(format_args!("{text}"));
@@ -109,6 +125,29 @@ fn print_limits(limits: &Limits) -> Result<()> {
          arrays that a cache holds, and the field loss, which reads a part of its planes.",
         limits.level
     ))
+}
+
+/// The training steps and the milliseconds of each.
+fn of_training(args: &Args, device: &Device) -> Result<(Measurement, Vec<f64>)> {
+    let checkpoint = args.run.as_ref().map(|run| run.join("checkpoint.safetensors"));
+    let settings = match &checkpoint {
+        Some(path) => Checkpoint::read(path)?.settings,
+        None => Settings::preset(args.preset),
+    };
+    let built_in = |seed: u64| (format!("built-in head {seed}"), head(seed, super::inputs::HEAD_TRIANGLES));
+    let meshes = match &args.mesh {
+        Some(path) => vec![(super::inputs::stem(path), io::read(path)?)],
+        None => (0..settings.training.batch as u64).map(built_in).collect(),
+    };
+    let plan = Steps {
+        settings: &settings,
+        checkpoint: checkpoint.as_deref(),
+        meshes: &meshes,
+        warm_up: !args.step,
+        count: args.steps.unwrap_or(1) as usize,
+        record: args.gradients.as_deref(),
+    };
+    steps(device, &plan)
 }
 
 fn of_geometry(args: &Args, device: &Device) -> Result<Vec<Measurement>> {

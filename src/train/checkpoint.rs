@@ -48,23 +48,10 @@ impl Checkpoint {
     /// Writes the state of `trainer` whole or not at all.
     pub fn write(path: &Path, trainer: &Trainer, settings: &Settings) -> Result<()> {
         let (model, adam) = (&trainer.model, &trainer.adam);
-        let blocks = [
-            ("", model.parameters.values()?),
-            (FIRST, adam.first.values()?),
-            (SECOND, adam.second.values()?),
-        ];
-        let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+        let blocks = [("", &model.parameters), (FIRST, &adam.first), (SECOND, &adam.second)];
+        let mut tensors = Vec::new();
         for (prefix, values) in blocks {
-            for parameter in model.layout.iter() {
-                let name = format!("{prefix}{}", parameter.name);
-                let shape = permuted(parameter.shape.extents(), to_file(parameter.role));
-                tensors.push((name, shape, in_file_order(parameter, &values[parameter.range.clone()])));
-            }
-        }
-        let mut views = Vec::new();
-        for (name, shape, values) in &tensors {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
-            views.push((name.as_str(), view.map_err(|error| broken(path, error))?));
+            tensors.extend(file_tensors(prefix, &model.layout, values)?);
         }
         let facts = Facts {
             format: FORMAT.to_string(),
@@ -76,8 +63,7 @@ impl Checkpoint {
         // One key: the order of several in the header would change from run to run.
         let facts = serde_json::to_string(&facts).map_err(|error| broken(path, error))?;
         let facts = HashMap::from([(KEY.to_string(), facts)]);
-        let bytes = safetensors::serialize(views, Some(facts)).map_err(|error| broken(path, error))?;
-        write_atomic(path, |file| file.write_all(&bytes))
+        write_tensors(path, &tensors, facts)
     }
 
     /// Puts the state of the file at `path` into `trainer`, whose architecture must be the file's.
@@ -109,6 +95,39 @@ pub fn load_model(run: &Path) -> Result<(Autoencoder, Settings)> {
     let mut model = Autoencoder::new(facts.settings.trained_architecture(), facts.settings.seed, None)?;
     fill(&path, &tensors, "", &model.layout, &mut model.parameters)?;
     Ok((model, facts.settings))
+}
+
+/// Name, shape and values of a tensor in a file.
+pub(super) type FileTensor = (String, Vec<usize>, Vec<f32>);
+
+/// A block of values in the layout of the parameters, a tensor each, as files have them; `prefix` before each name.
+pub(super) fn file_tensors(
+    prefix: &str,
+    layout: &ParameterLayout,
+    block: &Buffer,
+) -> Result<Vec<FileTensor>> {
+    let values = block.values()?;
+    let tensor = |parameter: &Parameter| {
+        let shape = permuted(parameter.shape.extents(), to_file(parameter.role));
+        let values = in_file_order(parameter, &values[parameter.range.clone()]);
+        (format!("{prefix}{}", parameter.name), shape, values)
+    };
+    Ok(layout.iter().map(tensor).collect())
+}
+
+/// Writes a file of F32 tensors, whole or not at all.
+pub(super) fn write_tensors(
+    path: &Path,
+    tensors: &[FileTensor],
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let mut views = Vec::new();
+    for (name, shape, values) in tensors {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
+        views.push((name.as_str(), view.map_err(|error| broken(path, error))?));
+    }
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| broken(path, error))?;
+    write_atomic(path, |file| file.write_all(&bytes))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -10,6 +10,7 @@ pub mod page;
 mod results;
 mod run;
 mod settings;
+mod step_file;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, load_model};
@@ -18,4 +19,5 @@ pub use evaluate::{Decoder, Encoder, linear_planes, mesh_of_planes};
 pub use log::{LogRow, MetricsLog};
 pub use run::{Options, prepare_all, train};
 pub use settings::{Extraction, Initialisation, Preset, Settings, Training};
+pub use step_file::{StepInputs, write_step};
 pub use trainer::{Losses, Trainer, Wait};

@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::hexplane::{Planes, files, picture};
+use crate::memory;
 use crate::mesh::metrics::{Metrics, Reference};
 use crate::mesh::normalise::denormalise;
 use crate::mesh::{Mesh, io};
@@ -163,7 +164,7 @@ fn summary(
         "steps": steps,
         "seconds": seconds,
         "seconds_per_step": seconds / steps.max(1) as f64,
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": memory::peak(),
         "mesh": per_mesh[0]["mesh"],
         "linear": per_mesh[0]["linear"],
         "ceiling": per_mesh[0]["ceiling"],
@@ -187,14 +188,6 @@ fn means(per_mesh: &[Value]) -> Value {
         Value::Array((0..thresholds.len()).map(mean).collect())
     };
     json!({ "mesh": of("mesh"), "linear": of("linear"), "ceiling": of("ceiling") })
-}
-
-/// The most memory that the process ever held, in bytes, where the system tells.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// The figures that matter, on standard output.

@@ -1,6 +1,7 @@
 //! Run folders, checkpoints and latent files that do not fit or are broken.
 
 use super::*;
+use safetensors::SafeTensors;
 
 const TRAIN: [&str; 5] = ["train", "good.obj", "--config", "tiny.toml", "-q"];
 
@@ -93,4 +94,37 @@ fn a_damaged_run_folder_has_no_report() {
     place.refuses(&["report", "run", "-o", "out.html"], 1, &["run/metrics.csv: line 2"]);
     place.put("run/summary.json", "{\"name\": ");
     place.refuses(&["report", "run", "-o", "out.html"], 1, &["run/summary.json"]);
+}
+
+/// What `bench --gradients` leaves is what a step of training makes of the same checkpoint.
+#[test]
+fn a_benched_step_is_the_step_of_training() {
+    let place = with_run();
+    place.succeeds(&["bench", "good.obj", "--step", "--run", "run", "--gradients", "step.safetensors"]);
+    place.succeeds(&train(&["--out", "run", "--resume", "--steps", "2"]));
+    let read = |name: &str| fs::read(place.at(name)).unwrap();
+    let (step, after) = (read("step.safetensors"), read("run/checkpoint.safetensors"));
+    let step = SafeTensors::deserialize(&step).unwrap();
+    let after = SafeTensors::deserialize(&after).unwrap();
+    assert_eq!(step.tensor("planes").unwrap().shape(), [6, 4, 32, 32]);
+    assert_eq!(step.tensor("points").unwrap().shape(), [1, 64, 3]);
+    assert_eq!(step.tensor("distances").unwrap().shape(), [1, 64]);
+    let mut parameters = 0;
+    for name in after.names().into_iter().filter(|name| !name.starts_with("adam.")) {
+        let (ours, theirs) = (step.tensor(&format!("updated.{name}")).unwrap(), after.tensor(name).unwrap());
+        assert_eq!((ours.shape(), ours.data()), (theirs.shape(), theirs.data()), "{name}");
+        assert_eq!(step.tensor(&format!("gradient.{name}")).unwrap().shape(), theirs.shape());
+        parameters += 1;
+    }
+    // Beside them planes, points, distances and losses.
+    assert_eq!(step.names().len(), 2 * parameters + 4);
+}
+
+#[test]
+fn benched_steps_are_timed_one_by_one() {
+    let place = with_run();
+    let outcome = place.run(&["bench", "good.obj", "--steps", "3", "--run", "run", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(found["step_ms"].as_array().unwrap().len(), 3);
+    place.refuses(&["bench", "--step", "--run", "none"], 1, &["none/checkpoint.safetensors"]);
 }

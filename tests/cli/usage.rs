@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn options_that_the_parser_refuses_end_with_2() {
     let place = Place::new();
-    let cases: [&[&str]; 10] = [
+    let cases: [&[&str]; 13] = [
         &["trian"],
         &["rasterize"],
         &["rasterize", "good.obj"],
@@ -16,6 +16,9 @@ fn options_that_the_parser_refuses_end_with_2() {
         &["check", "--device", "cuda:x"],
         &["bench", "--step", "--runs", "3"],
         &["bench", "--step", "--roofline", "new.svg"],
+        &["bench", "--step", "--steps", "2"],
+        &["bench", "--steps", "0"],
+        &["bench", "--gradients", "out.safetensors"],
     ];
     for arguments in cases {
         let before = place.contents();

@@ -3,7 +3,7 @@
 mod card;
 
 use super::budget::Budget;
-use super::{Item, Settings};
+use super::{Item, Settings, StepInputs};
 use crate::device::{Buffer, Device};
 use crate::error::{Error, Result};
 use crate::hexplane::field::TAU;
@@ -127,6 +127,24 @@ impl Trainer {
     /// Times of each op, as [`Tape::time_ops`] gives them.
     pub fn time_ops(&mut self, runs: usize) -> Result<Vec<crate::tape::OpTimes>> {
         self.tape.time_ops(&self.model.parameters, &mut self.gradients, runs)
+    }
+
+    /// What the next step of `items` reads, as the host has it.
+    pub fn inputs(&self, items: &[Item]) -> StepInputs {
+        let mut inputs = StepInputs::default();
+        for index in self.chosen(items.len()) {
+            let item = &items[index];
+            let (points, distances) = self.drawn(item, index);
+            inputs.planes.extend_from_slice(&item.planes.values);
+            inputs.points.extend(points);
+            inputs.distances.extend(distances);
+        }
+        inputs
+    }
+
+    /// The gradients of the last step before clipping, in the layout of the parameters; in fp16 on a card scaled.
+    pub fn gradients(&self) -> &Buffer {
+        &self.gradients
     }
 
     /// One update on the batch that belongs to the current step; a card has it queued then. An error says that the
