@@ -11,11 +11,13 @@ use crate::files::write_atomic;
 use crate::model::Autoencoder;
 use crate::nn::LossScale;
 use crate::tape::{Parameter, ParameterLayout, Role};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Write;
-use std::path::Path;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 const FORMAT: &str = "hexcuda-checkpoint-1";
 /// The key of the metadata that holds [`Facts`] as JSON.
@@ -48,11 +50,13 @@ impl Checkpoint {
     /// Writes the state of `trainer` whole or not at all.
     pub fn write(path: &Path, trainer: &Trainer, settings: &Settings) -> Result<()> {
         let (model, adam) = (&trainer.model, &trainer.adam);
-        let blocks = [("", &model.parameters), (FIRST, &adam.first), (SECOND, &adam.second)];
-        let mut tensors = Vec::new();
-        for (prefix, values) in blocks {
-            tensors.extend(file_tensors(prefix, &model.layout, values)?);
-        }
+        let blocks = [
+            ("", model.parameters.values()?),
+            (FIRST, adam.first.values()?),
+            (SECOND, adam.second.values()?),
+        ];
+        let tensors =
+            blocks.iter().flat_map(|(prefix, values)| file_tensors(prefix, &model.layout, values)).collect();
         let facts = Facts {
             format: FORMAT.to_string(),
             step: trainer.step,
@@ -63,18 +67,17 @@ impl Checkpoint {
         // One key: the order of several in the header would change from run to run.
         let facts = serde_json::to_string(&facts).map_err(|error| broken(path, error))?;
         let facts = HashMap::from([(KEY.to_string(), facts)]);
-        write_tensors(path, &tensors, facts)
+        write_tensors(path, tensors, facts)
     }
 
     /// Puts the state of the file at `path` into `trainer`, whose architecture must be the file's.
     pub fn restore(path: &Path, trainer: &mut Trainer) -> Result<Self> {
-        let bytes = read(path)?;
-        let facts = facts(path, &bytes)?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(path, error))?;
+        let mut file = Stored::open(path)?;
+        let facts = file.facts()?;
         let layout = &trainer.model.layout;
-        fill(path, &tensors, FIRST, layout, &mut trainer.adam.first)?;
-        fill(path, &tensors, SECOND, layout, &mut trainer.adam.second)?;
-        fill(path, &tensors, "", layout, &mut trainer.model.parameters)?;
+        file.fill(FIRST, layout, &mut trainer.adam.first)?;
+        file.fill(SECOND, layout, &mut trainer.adam.second)?;
+        file.fill("", layout, &mut trainer.model.parameters)?;
         trainer.adam.restore(facts.updates, facts.loss_scale)?;
         trainer.step = facts.step;
         Ok(facts)
@@ -82,108 +85,174 @@ impl Checkpoint {
 
     /// The facts alone.
     pub fn read(path: &Path) -> Result<Self> {
-        facts(path, &read(path)?)
+        Stored::open(path)?.facts()
     }
 }
 
 /// The network of a run folder with its settings, for encoding and decoding.
 pub fn load_model(run: &Path) -> Result<(Autoencoder, Settings)> {
     let path = run.join("checkpoint.safetensors");
-    let bytes = read(&path)?;
-    let facts = facts(&path, &bytes)?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(&path, error))?;
+    let mut file = Stored::open(&path)?;
+    let facts = file.facts()?;
     let mut model = Autoencoder::new(facts.settings.trained_architecture(), facts.settings.seed, None)?;
-    fill(&path, &tensors, "", &model.layout, &mut model.parameters)?;
+    file.fill("", &model.layout, &mut model.parameters)?;
     Ok((model, facts.settings))
 }
 
-/// Name, shape and values of a tensor in a file.
-pub(super) type FileTensor = (String, Vec<usize>, Vec<f32>);
+/// A tensor for a file.
+pub(super) struct FileTensor<'a> {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub values: FileValues<'a>,
+}
+
+/// The values of a tensor for a file.
+pub(super) enum FileValues<'a> {
+    InOrder(Vec<f32>),
+    /// In the layout of the program, put in order only when they are written: a checkpoint takes no second copy of
+    /// the network.
+    Of(&'a Parameter, &'a [f32]),
+}
+
+impl FileValues<'_> {
+    fn in_order(&self) -> Cow<'_, [f32]> {
+        match self {
+            Self::InOrder(values) => Cow::Borrowed(values),
+            Self::Of(parameter, values) => Cow::Owned(in_file_order(parameter, values)),
+        }
+    }
+}
 
 /// A block of values in the layout of the parameters, a tensor each, as files have them; `prefix` before each name.
-pub(super) fn file_tensors(
+pub(super) fn file_tensors<'a>(
     prefix: &str,
-    layout: &ParameterLayout,
-    block: &Buffer,
-) -> Result<Vec<FileTensor>> {
-    let values = block.values()?;
-    let tensor = |parameter: &Parameter| {
-        let shape = permuted(parameter.shape.extents(), to_file(parameter.role));
-        let values = in_file_order(parameter, &values[parameter.range.clone()]);
-        (format!("{prefix}{}", parameter.name), shape, values)
+    layout: &'a ParameterLayout,
+    values: &'a [f32],
+) -> Vec<FileTensor<'a>> {
+    let tensor = |parameter: &'a Parameter| FileTensor {
+        name: format!("{prefix}{}", parameter.name),
+        shape: permuted(parameter.shape.extents(), to_file(parameter.role)),
+        values: FileValues::Of(parameter, &values[parameter.range.clone()]),
     };
-    Ok(layout.iter().map(tensor).collect())
+    layout.iter().map(tensor).collect()
 }
 
-/// Writes a file of F32 tensors, whole or not at all.
+/// Writes a file of F32 tensors in the order of their names, whole or not at all.
 pub(super) fn write_tensors(
     path: &Path,
-    tensors: &[FileTensor],
+    mut tensors: Vec<FileTensor>,
     metadata: HashMap<String, String>,
 ) -> Result<()> {
-    let mut views = Vec::new();
-    for (name, shape, values) in tensors {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
-        views.push((name.as_str(), view.map_err(|error| broken(path, error))?));
-    }
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| broken(path, error))?;
-    write_atomic(path, |file| file.write_all(&bytes))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::io(path, &error))
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut end = 0;
+    let info = |tensor: &FileTensor| {
+        let start = end;
+        end += size_of::<f32>() * tensor.shape.iter().product::<usize>();
+        let info = TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, end) };
+        (tensor.name.clone(), info)
+    };
+    let infos = tensors.iter().map(info).collect();
+    let header = Metadata::new(Some(metadata), infos).map_err(|error| broken(path, error))?;
+    let mut header = serde_json::to_string(&header).map_err(|error| broken(path, error))?;
+    // The data begins at a multiple of 8 bytes.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    write_atomic(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        tensors.iter().try_for_each(|tensor| file.write_all(bytemuck::cast_slice(&tensor.values.in_order())))
+    })
 }
 
 fn broken(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::new(path.display(), format!("not a whole checkpoint ({error})"), "train again or use another run")
 }
 
-fn facts(path: &Path, bytes: &[u8]) -> Result<Checkpoint> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| broken(path, error))?;
-    let strings = header.metadata().clone().unwrap_or_default();
-    let text = strings.get(KEY).ok_or_else(|| broken(path, format!("its metadata has no {KEY}")))?;
-    let facts: Facts = serde_json::from_str(text).map_err(|error| broken(path, error))?;
-    if facts.format != FORMAT {
-        return Err(broken(path, format!("its format is {}, expected {FORMAT}", facts.format)));
-    }
-    let settings = toml::from_str(&facts.config);
-    let settings: Settings = settings.map_err(|error| broken(path, error.message()))?;
-    settings.validate().map_err(|error| broken(path, error))?;
-    let (step, updates, loss_scale) = (facts.step, facts.adam_updates, facts.loss_scale);
-    Ok(Checkpoint { settings, step, updates, loss_scale })
+/// Largest header that is read, as the format has it.
+const MOST_HEADER: u64 = 100_000_000;
+
+/// A file of tensors, read one at a time.
+struct Stored {
+    path: PathBuf,
+    file: File,
+    metadata: Metadata,
+    /// Where the first tensor begins.
+    start: u64,
 }
 
-/// Reads every parameter of `layout` under `prefix` into `values`.
-fn fill(
-    path: &Path,
-    tensors: &SafeTensors,
-    prefix: &str,
-    layout: &ParameterLayout,
-    values: &mut Buffer,
-) -> Result<()> {
-    for parameter in layout.iter() {
-        let name = format!("{prefix}{}", parameter.name);
-        let remedy = "use the settings and the program version that made the checkpoint";
-        let tensor = tensors
-            .tensor(&name)
-            .map_err(|_| Error::new(path.display(), format!("the network's {name} is not in it"), remedy))?;
-        let expected = permuted(parameter.shape.extents(), to_file(parameter.role));
-        if tensor.shape() != expected || tensor.dtype() != Dtype::F32 {
-            let found = format!("{:?} {:?}", tensor.dtype(), tensor.shape());
-            let problem = format!("{name} is {found}, expected F32 {expected:?}");
-            return Err(Error::new(path.display(), problem, remedy));
+impl Stored {
+    fn open(path: &Path) -> Result<Self> {
+        let io = |error: std::io::Error| match error.kind() {
+            ErrorKind::UnexpectedEof => broken(path, "it ends early"),
+            _ => Error::io(path, &error),
+        };
+        let mut file = File::open(path).map_err(|error| Error::io(path, &error))?;
+        let len = file.metadata().map_err(io)?.len();
+        let mut count = [0; 8];
+        file.read_exact(&mut count).map_err(io)?;
+        let count = u64::from_le_bytes(count);
+        if count > MOST_HEADER.min(len) {
+            return Err(broken(path, format!("its header would have {count} bytes")));
         }
-        let data: Vec<f32> =
-            tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let mut header = vec![0; count as usize];
+        file.read_exact(&mut header).map_err(io)?;
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| broken(path, error))?;
+        let (start, data) = (8 + count, metadata.data_len() as u64);
+        if start + data != len {
+            return Err(broken(path, format!("it has {len} bytes, {} expected", start + data)));
+        }
+        Ok(Self { path: path.to_path_buf(), file, metadata, start })
+    }
+
+    fn facts(&self) -> Result<Checkpoint> {
+        let path = &self.path;
+        let strings = self.metadata.metadata().clone().unwrap_or_default();
+        let text = strings.get(KEY).ok_or_else(|| broken(path, format!("its metadata has no {KEY}")))?;
+        let facts: Facts = serde_json::from_str(text).map_err(|error| broken(path, error))?;
+        if facts.format != FORMAT {
+            return Err(broken(path, format!("its format is {}, expected {FORMAT}", facts.format)));
+        }
+        let settings = toml::from_str(&facts.config);
+        let settings: Settings = settings.map_err(|error| broken(path, error.message()))?;
+        settings.validate().map_err(|error| broken(path, error))?;
+        let (step, updates, loss_scale) = (facts.step, facts.adam_updates, facts.loss_scale);
+        Ok(Checkpoint { settings, step, updates, loss_scale })
+    }
+
+    /// Reads every parameter of `layout` under `prefix` into `values`.
+    fn fill(&mut self, prefix: &str, layout: &ParameterLayout, values: &mut Buffer) -> Result<()> {
+        for parameter in layout.iter() {
+            let data = self.values(&format!("{prefix}{}", parameter.name), parameter)?;
+            let mut ours = vec![0.0; parameter.range.len()];
+            from_file_order(parameter, &data, &mut ours);
+            values.load(parameter.range.start, &ours)?;
+        }
+        Ok(())
+    }
+
+    /// The tensor `name`, which must have the shape of `parameter` and finite values.
+    fn values(&mut self, name: &str, parameter: &Parameter) -> Result<Vec<f32>> {
+        let path = self.path.display();
+        let remedy = "use the settings and the program version that made the checkpoint";
+        let info = self
+            .metadata
+            .info(name)
+            .ok_or_else(|| Error::new(&path, format!("the network's {name} is not in it"), remedy))?;
+        let expected = permuted(parameter.shape.extents(), to_file(parameter.role));
+        if info.shape != expected || info.dtype != Dtype::F32 {
+            let problem = format!("{name} is {:?} {:?}, expected F32 {expected:?}", info.dtype, info.shape);
+            return Err(Error::new(path, problem, remedy));
+        }
+        let mut data = vec![0.0f32; parameter.shape.len()];
+        self.file
+            .seek(SeekFrom::Start(self.start + info.data_offsets.0 as u64))
+            .and_then(|_| self.file.read_exact(bytemuck::cast_slice_mut(&mut data)))
+            .map_err(|error| Error::io(&self.path, &error))?;
         if let Some(at) = data.iter().position(|x| !x.is_finite()) {
             let problem = format!("value {at} of {name} is {}", data[at]);
-            return Err(Error::new(path.display(), problem, "train again from an older checkpoint"));
+            return Err(Error::new(path, problem, "train again from an older checkpoint"));
         }
-        let mut ours = vec![0.0; parameter.range.len()];
-        from_file_order(parameter, &data, &mut ours);
-        values.load(parameter.range.start, &ours)?;
+        Ok(data)
     }
-    Ok(())
 }
 
 /// For each extent in the file, which extent of the program it is.

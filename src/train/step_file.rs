@@ -1,7 +1,7 @@
 //! One training step in a file, for a comparison with another program: what it read, its losses, the gradient of every
 //! parameter and the weights after the update.
 
-use super::checkpoint::{FileTensor, file_tensors, write_tensors};
+use super::checkpoint::{FileTensor, FileValues, file_tensors, write_tensors};
 use super::{Losses, Trainer};
 use crate::error::Result;
 use crate::model::VIEWS;
@@ -32,15 +32,22 @@ pub fn write_step(path: &Path, trainer: &Trainer, inputs: &StepInputs, losses: &
     let meshes = views / VIEWS;
     let points = inputs.distances.len() / meshes;
     let scalars = [losses.total, losses.reconstruction, losses.sdf, losses.gradient_norm];
-    let mut tensors: Vec<FileTensor> = vec![
-        ("planes".into(), vec![views, channels, size, size], channels_first(&inputs.planes, size, channels)),
-        ("points".into(), vec![meshes, points, 3], inputs.points.clone()),
-        ("distances".into(), vec![meshes, points], inputs.distances.clone()),
-        ("losses".into(), vec![scalars.len()], scalars.map(|loss| loss as f32).to_vec()),
+    let plain = |name: &str, shape: &[usize], values: Vec<f32>| FileTensor {
+        name: name.into(),
+        shape: shape.to_vec(),
+        values: FileValues::InOrder(values),
+    };
+    let planes = channels_first(&inputs.planes, size, channels);
+    let (gradients, updated) = (trainer.gradients().values()?, model.parameters.values()?);
+    let mut tensors = vec![
+        plain("planes", &[views, channels, size, size], planes),
+        plain("points", &[meshes, points, 3], inputs.points.clone()),
+        plain("distances", &[meshes, points], inputs.distances.clone()),
+        plain("losses", &[scalars.len()], scalars.map(|loss| loss as f32).to_vec()),
     ];
-    tensors.extend(file_tensors("gradient.", &model.layout, trainer.gradients())?);
-    tensors.extend(file_tensors("updated.", &model.layout, &model.parameters)?);
-    write_tensors(path, &tensors, HashMap::new())
+    tensors.extend(file_tensors("gradient.", &model.layout, &gradients));
+    tensors.extend(file_tensors("updated.", &model.layout, &updated));
+    write_tensors(path, tensors, HashMap::new())
 }
 
 /// `[V, N, N, C]` to `[V, C, N, N]`.
