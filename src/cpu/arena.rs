@@ -1,17 +1,21 @@
 //! One block of memory from which disjoint pieces are borrowed at the same time.
 
+use memmap2::{MmapMut, MmapOptions};
+use std::alloc::{Layout, handle_alloc_error};
 use std::ops::Range;
 
 /// 16 floats: a cache line and an AVX-512 register.
 const LINE: usize = 16;
 
-#[repr(C, align(64))]
-#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
-struct Line([f32; LINE]);
+/// Bytes of a large page on x86-64, and on AArch64 with small pages of 4 KiB.
+const LARGE_PAGE: usize = 2 << 20;
 
-/// Floats, aligned to 64 bytes, allocated once.
+/// Floats, aligned to 64 bytes, allocated once; in large pages where the system has them, since a step walks through
+/// far more small ones than a processor keeps the places of.
 pub struct Arena {
-    lines: Vec<Line>,
+    memory: MmapMut,
+    /// Bytes before the first value.
+    start: usize,
     len: usize,
 }
 
@@ -21,8 +25,21 @@ pub fn padded(len: usize) -> usize {
 }
 
 impl Arena {
+    /// Ends the program, as every allocation does, where the system refuses.
     pub fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
+        let bytes = size_of::<f32>() * len;
+        let large = bytes >= LARGE_PAGE;
+        let room = bytes + if large { LARGE_PAGE } else { 0 };
+        let memory = MmapOptions::new().len(room.max(1)).map_anon().unwrap_or_else(|_| {
+            handle_alloc_error(Layout::array::<f32>(len).unwrap_or(Layout::new::<f32>()));
+        });
+        let start = if large { memory.as_ptr().align_offset(LARGE_PAGE) } else { 0 };
+        #[cfg(target_os = "linux")]
+        if large {
+            // A system without large pages goes on with small ones.
+            let _ = memory.advise_range(memmap2::Advice::HugePage, start, bytes);
+        }
+        Self { memory, start, len }
     }
 
     pub fn len(&self) -> usize {
@@ -34,11 +51,16 @@ impl Arena {
     }
 
     pub fn as_slice(&self) -> &[f32] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        bytemuck::cast_slice(&self.memory[self.bytes()])
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        let bytes = self.bytes();
+        bytemuck::cast_slice_mut(&mut self.memory[bytes])
+    }
+
+    fn bytes(&self) -> Range<usize> {
+        self.start..self.start + size_of::<f32>() * self.len
     }
 
     /// Borrows pieces to read and pieces to write at once. Empty ranges are allowed anywhere.
