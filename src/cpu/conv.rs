@@ -5,7 +5,7 @@
 //! Nothing allocates; the bits do not depend on the number of threads.
 
 use super::blocks::{
-    Matrix, Output, Patches, Placement, patches_by_matrix, patches_transposed_by_matrix,
+    BLOCK, Matrix, Output, Patches, Placement, patches_by_matrix, patches_transposed_by_matrix,
     transposed_workspace_len, workspace_len,
 };
 use super::gemm::Kernel;
@@ -62,13 +62,16 @@ impl ConvShape {
 
     /// Floats of workspace for [`forward`].
     pub fn forward_workspace(&self) -> usize {
-        product_workspace(self.correlation())
+        product_workspace(self.correlation(), self.patch(), self.out_channels)
     }
 
-    /// Floats of workspace for [`backward_data`]: the transposed weights and a bias line beside
-    /// the scratch.
+    /// Floats of workspace for [`backward_data`]: a bias line, or the transposed weights, beside the scratch.
     pub fn backward_data_workspace(&self) -> usize {
-        self.weight_len() + self.patch() + product_workspace(self.adjoint())
+        if self.tiles_exactly() {
+            return self.patch() + product_workspace(None, self.out_channels, self.patch());
+        }
+        let taps = self.kernel_height.div_ceil(self.stride) * self.kernel_width.div_ceil(self.stride);
+        self.weight_len() + product_workspace(self.adjoint(), taps * self.out_channels, self.in_channels)
     }
 
     /// Floats of workspace for [`backward_weight`].
@@ -139,9 +142,12 @@ impl ConvShape {
     }
 }
 
-/// Floats of workspace for a product, by minimal filtering or directly.
-fn product_workspace(correlation: Option<Correlation>) -> usize {
-    correlation.map_or_else(workspace_len, |s| winograd::workspace_len(&Kernel::of(simd::level()), &s))
+/// Floats of workspace for a product, by minimal filtering or directly with a matrix of `depth` x `columns`.
+fn product_workspace(correlation: Option<Correlation>, depth: usize, columns: usize) -> usize {
+    match correlation {
+        Some(s) => winograd::workspace_len(&Kernel::of(simd::level()), &s),
+        None => workspace_len(depth, columns),
+    }
 }
 
 /// y = x * w + bias: x `[batch, in height, in width, in]`, w `[kernel height, kernel width, in, out]`,
@@ -184,7 +190,7 @@ fn forward_with(
     }
     let output =
         Output { values: SharedSlice::new(y), placement: Placement::dense(shape.out_channels), bias, add };
-    let weights = Matrix { values: w, columns: shape.out_channels };
+    let weights = Matrix { values: w, columns: shape.out_channels, transposed: false };
     patches_by_matrix(kernel, &shape.patches(x), weights, &output, workspace);
 }
 
@@ -211,25 +217,15 @@ fn backward_data_with(
     dx: &mut [f32],
     workspace: &mut [f32],
 ) {
-    let (transposed, workspace) = workspace.split_at_mut(shape.weight_len());
-    let (bias_line, scratch) = workspace.split_at_mut(shape.patch());
+    if shape.tiles_exactly() {
+        return whole_tiles(kernel, shape, dy, w, (bias, add), dx, workspace);
+    }
+    let (transposed, scratch) = workspace.split_at_mut(shape.weight_len());
     if let Some(adjoint) = shape.adjoint() {
         gather_weights(shape, w, (0, shape.kernel_height), (0, shape.kernel_width), transposed);
         return winograd::correlate(kernel, &adjoint, dy, transposed, dx, Finish { bias, add }, scratch);
     }
     let values = SharedSlice::new(dx);
-    if shape.tiles_exactly() {
-        transpose(w, shape.out_channels, transposed);
-        let bias = bias.map(|bias| {
-            bias_line.chunks_exact_mut(bias.len()).for_each(|line| line.copy_from_slice(bias));
-            &*bias_line
-        });
-        let placement = tile_placement(shape);
-        let output = Output { values, placement, bias, add };
-        let matrix = Matrix { values: transposed, columns: shape.patch() };
-        let pixels = gradient_patches(shape, dy, (Taps::ONE, Taps::ONE));
-        return patches_by_matrix(kernel, &pixels, matrix, &output, scratch);
-    }
     let mut output = Output { values, placement: Placement::dense(1), bias, add };
     let mut rest = transposed;
     for row in 0..shape.stride {
@@ -241,11 +237,32 @@ fn backward_data_with(
             rest = others;
             gather_weights(shape, w, (row, rows.taps), (column, columns.taps), weights);
             output.placement = residue_placement(shape, &rows, &columns);
-            let matrix = Matrix { values: weights, columns: shape.in_channels };
+            let matrix = Matrix { values: weights, columns: shape.in_channels, transposed: false };
             let patches = gradient_patches(shape, dy, (rows, columns));
             patches_by_matrix(kernel, &patches, matrix, &output, scratch);
         }
     }
+}
+
+/// [`backward_data`] where every row of the product is a whole patch of dx.
+fn whole_tiles(
+    kernel: &Kernel,
+    shape: &ConvShape,
+    dy: &[f32],
+    w: &[f32],
+    (bias, add): (Option<&[f32]>, bool),
+    dx: &mut [f32],
+    workspace: &mut [f32],
+) {
+    let (bias_line, scratch) = workspace.split_at_mut(shape.patch());
+    let bias = bias.map(|bias| {
+        bias_line.chunks_exact_mut(bias.len()).for_each(|line| line.copy_from_slice(bias));
+        &*bias_line
+    });
+    let output = Output { values: SharedSlice::new(dx), placement: tile_placement(shape), bias, add };
+    let matrix = Matrix { values: w, columns: shape.patch(), transposed: true };
+    let pixels = gradient_patches(shape, dy, (Taps::ONE, Taps::ONE));
+    patches_by_matrix(kernel, &pixels, matrix, &output, scratch);
 }
 
 /// Along one axis: the input places i with (i + padding) % stride == residue see the taps
@@ -338,12 +355,9 @@ fn gather_weights(
         let kernel_row = row + shape.stride * (rows - 1 - i);
         let kernel_column = column + shape.stride * (columns - 1 - j);
         let start = (kernel_row * shape.kernel_width + kernel_column) * tap_len;
-        transpose_serial(&w[start..start + tap_len], shape.out_channels, weights);
+        transpose(&w[start..start + tap_len], shape.out_channels, weights);
     });
 }
-
-/// Side of the blocks of a transposition: 16 lines of 64 bytes in and out.
-const BLOCK: usize = 16;
 
 /// `to` `[columns][rows]` = `from` `[rows][columns]` transposed.
 fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
@@ -351,13 +365,6 @@ fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
     to.par_chunks_mut((rows * BLOCK).max(1)).enumerate().for_each(|(block, to)| {
         transpose_columns(from, columns, block * BLOCK, to, rows);
     });
-}
-
-fn transpose_serial(from: &[f32], columns: usize, to: &mut [f32]) {
-    let rows = from.len() / columns.max(1);
-    for (block, to) in to.chunks_mut((rows * BLOCK).max(1)).enumerate() {
-        transpose_columns(from, columns, block * BLOCK, to, rows);
-    }
 }
 
 /// `to` = the columns of `from` from `first` on, each a line of `rows` values.
@@ -387,7 +394,7 @@ pub fn backward_weight(
     if let Some(correlation) = shape.correlation() {
         return winograd::weight_gradient(&kernel, &correlation, x, dy, dw, add, workspace);
     }
-    let gradient = Matrix { values: dy, columns: shape.out_channels };
+    let gradient = Matrix { values: dy, columns: shape.out_channels, transposed: false };
     patches_transposed_by_matrix(&kernel, &shape.patches(x), gradient, dw, add, workspace);
 }
 

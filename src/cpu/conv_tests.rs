@@ -78,7 +78,7 @@ fn check(kernel: &Kernel, shape: &ConvShape, add: bool) {
 
     let mut dw = vec![fill; s.weight_len()];
     let len = transposed_workspace_len(kernel, s.patch(), s.out_channels, s.out_pixels());
-    let gradient = Matrix { values: &dy, columns: s.out_channels };
+    let gradient = Matrix { values: &dy, columns: s.out_channels, transposed: false };
     patches_transposed_by_matrix(kernel, &s.patches(&x), gradient, &mut dw, add, &mut workspace(len));
     assert_close(&dw, &dw64, s.out_pixels(), &format!("weight, {what}"));
 }

@@ -1,7 +1,7 @@
 //! Register-tiled micro-kernels: C (rows x columns) = or += A (rows x depth) B (depth x columns).
 //!
-//! A stands as it was gathered, a patch a line of [`PITCH`] floats, and its values are broadcast;
-//! the constant pitch lets one register address all rows. B and C are packed tiles.
+//! Values of A are broadcast; a constant step between its lines lets one register address all rows. B is a packed
+//! panel, `[depth][columns]`, and the rows of C may lie anywhere.
 
 use super::simd::Level;
 
@@ -10,9 +10,21 @@ use super::simd::Level;
 pub(super) const PITCH: usize = MAX_LINE + 16;
 /// The longest line of A.
 pub(super) const MAX_LINE: usize = 256;
+/// The most rows and columns of a tile.
+pub(super) const MOST_ROWS: usize = 14;
+pub(super) const MOST_COLUMNS: usize = 32;
 
-/// (depth, A, B, C, accumulate)
-type Run = unsafe fn(usize, *const f32, *const f32, *mut f32, bool);
+/// (depth, A, B, rows of C, first values of C)
+type Run = unsafe fn(usize, *const f32, *const f32, *const *mut f32, First);
+
+/// What a tile of C begins with.
+#[derive(Clone, Copy)]
+pub(super) struct First {
+    /// What is there.
+    pub add: bool,
+    /// A value a column; null: none.
+    bias: *const f32,
+}
 
 /// A micro-kernel of one instruction set.
 #[derive(Clone, Copy)]
@@ -23,8 +35,8 @@ pub(super) struct Kernel {
     pub rows: usize,
     /// Columns of the tile.
     pub columns: usize,
-    lines_are_rows: Run,
-    lines_are_depth: Run,
+    /// In the order of [`Lines`].
+    run: [Run; 3],
 }
 
 /// What a line of A is.
@@ -34,41 +46,97 @@ pub(super) enum Lines {
     Rows,
     /// A(i, k) = a[k * PITCH + i]: the product with the transpose.
     Depth,
+    /// A(i, k) = a[k * rows + i]: the transpose, packed for one row of tiles.
+    Sliver,
+}
+
+/// Rows of C that kernels write to.
+pub(super) type Rows = [*mut f32; MOST_ROWS];
+
+impl First {
+    pub const ZERO: Self = Self { add: false, bias: std::ptr::null() };
+    pub const THERE: Self = Self { add: true, bias: std::ptr::null() };
+
+    /// What is there, if `add`, and the bias of the columns of the tile.
+    ///
+    /// # Panics
+    /// Where a bias does not cover the tile.
+    pub fn new(kernel: &Kernel, add: bool, bias: Option<&[f32]>) -> Self {
+        assert!(bias.is_none_or(|bias| bias.len() >= kernel.columns));
+        Self { add, bias: bias.map_or(std::ptr::null(), <[f32]>::as_ptr) }
+    }
 }
 
 impl Kernel {
     pub fn of(level: Level) -> Self {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => Self::new(level, 14, 32, x86::avx512::<false>, x86::avx512::<true>),
+            Level::Avx512 => {
+                let run: [Run; 3] = [x86::avx512::<ROWS>, x86::avx512::<DEPTH>, x86::avx512::<SLIVER>];
+                Self { level, rows: x86::AVX512_ROWS, columns: 32, run }
+            }
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => Self::new(level, 6, 16, x86::avx2::<false>, x86::avx2::<true>),
-            _ => Self::new(Level::Plain, PLAIN_ROWS, PLAIN_COLUMNS, plain::<false>, plain::<true>),
+            Level::Avx2 => {
+                let run: [Run; 3] = [x86::avx2::<ROWS>, x86::avx2::<DEPTH>, x86::avx2::<SLIVER>];
+                Self { level, rows: x86::AVX2_ROWS, columns: 16, run }
+            }
+            _ => {
+                let run: [Run; 3] = [plain::<ROWS>, plain::<DEPTH>, plain::<SLIVER>];
+                Self { level: Level::Plain, rows: PLAIN_ROWS, columns: PLAIN_COLUMNS, run }
+            }
         }
     }
 
-    fn new(level: Level, rows: usize, columns: usize, lines_are_rows: Run, lines_are_depth: Run) -> Self {
-        Self { level, rows, columns, lines_are_rows, lines_are_depth }
-    }
-
-    /// C = A B, or C += A B with `accumulate`. B is `[depth][columns]`, C is `[rows][columns]`.
+    /// A tile of C that is packed, `[rows][columns]`: C = A B, or C += A B with `accumulate`.
     #[inline]
     pub fn run(&self, lines: Lines, depth: usize, a: &[f32], b: &[f32], c: &mut [f32], accumulate: bool) {
-        let (run, count, length) = match lines {
-            Lines::Rows => (self.lines_are_rows, self.rows, depth),
-            Lines::Depth => (self.lines_are_depth, depth, self.rows),
+        assert!(c.len() >= self.rows * self.columns);
+        let base = c.as_mut_ptr();
+        let rows: Rows = std::array::from_fn(|i| base.wrapping_add(i * self.columns));
+        let first = if accumulate { First::THERE } else { First::ZERO };
+        // SAFETY: the rows that the kernel has lie in C by the assertion.
+        unsafe { self.run_rows(lines, depth, a, b, &rows, first) }
+    }
+
+    /// C = first + A B, its rows anywhere.
+    ///
+    /// # Safety
+    /// Each of the kernel's rows has room for its columns and nobody else uses it; a bias in `first` is alive.
+    #[inline]
+    pub unsafe fn run_rows(
+        &self,
+        lines: Lines,
+        depth: usize,
+        a: &[f32],
+        b: &[f32],
+        rows: &Rows,
+        first: First,
+    ) {
+        let (count, step, length) = match lines {
+            Lines::Rows => (self.rows, PITCH, depth),
+            Lines::Depth => (depth, PITCH, self.rows),
+            Lines::Sliver => (depth, self.rows, self.rows),
         };
-        assert!(count == 0 || a.len() >= (count - 1) * PITCH + length);
-        assert!(b.len() >= depth * self.columns && c.len() >= self.rows * self.columns);
-        // SAFETY: the kernel reads and writes exactly what the assertions cover, and `of` is given
-        // a level that this processor has (`simd::level`, `simd::levels`).
-        unsafe { run(depth, a.as_ptr(), b.as_ptr(), c.as_mut_ptr(), accumulate) }
+        assert!(count == 0 || a.len() >= (count - 1) * step + length);
+        assert!(b.len() >= depth * self.columns);
+        // SAFETY: the kernel reads what the assertions cover and writes what the caller vouches for, and `of` is
+        // given a level that this processor has (`simd::level`, `simd::levels`).
+        unsafe { self.run[lines as usize](depth, a.as_ptr(), b.as_ptr(), rows.as_ptr(), first) }
     }
 }
 
+/// [`Lines`] as a constant.
+const ROWS: usize = Lines::Rows as usize;
+const DEPTH: usize = Lines::Depth as usize;
+const SLIVER: usize = Lines::Sliver as usize;
+
 /// Steps of A in floats: (row, depth).
-const fn steps(transposed: bool) -> (usize, usize) {
-    if transposed { (1, PITCH) } else { (PITCH, 1) }
+const fn steps(lines: usize, rows: usize) -> (usize, usize) {
+    match lines {
+        ROWS => (PITCH, 1),
+        DEPTH => (1, PITCH),
+        _ => (1, rows),
+    }
 }
 
 /// 8 x 8 fills half of the 32 vector registers of AArch64, 4 x 8 half of the 16 of SSE2.
@@ -78,15 +146,15 @@ const PLAIN_COLUMNS: usize = 8;
 /// Arrays of constant size, which the compiler keeps in vector registers (NEON on AArch64).
 ///
 /// # Safety
-/// The lengths that [`Kernel::run`] asserts.
-unsafe fn plain<const TRANSPOSED: bool>(
+/// What [`Kernel::run_rows`] asserts and asks for.
+unsafe fn plain<const LINES: usize>(
     depth: usize,
     a: *const f32,
     b: *const f32,
-    c: *mut f32,
-    accumulate: bool,
+    c: *const *mut f32,
+    first: First,
 ) {
-    let (row, along) = steps(TRANSPOSED);
+    let (row, along) = steps(LINES, PLAIN_ROWS);
     let mut sums = [[0.0f32; PLAIN_COLUMNS]; PLAIN_ROWS];
     for k in 0..depth {
         // SAFETY: k < depth and i < PLAIN_ROWS stay inside A and B by the caller's promise.
@@ -101,89 +169,96 @@ unsafe fn plain<const TRANSPOSED: bool>(
             }
         }
     }
+    let mut bias = [0.0f32; PLAIN_COLUMNS];
+    if !first.bias.is_null() {
+        // SAFETY: `First::new` has seen that many values.
+        bias = unsafe { first.bias.cast::<[f32; PLAIN_COLUMNS]>().read() };
+    }
     for (i, sums) in sums.iter().enumerate() {
-        // SAFETY: C holds PLAIN_ROWS x PLAIN_COLUMNS floats by the caller's promise.
-        let c: &mut [f32; PLAIN_COLUMNS] = unsafe { &mut *c.add(i * PLAIN_COLUMNS).cast() };
-        for (c, sum) in c.iter_mut().zip(sums) {
-            *c = if accumulate { *c + sum } else { *sum };
+        // SAFETY: row i of C holds PLAIN_COLUMNS floats by the caller's promise.
+        let c: &mut [f32; PLAIN_COLUMNS] = unsafe { &mut *(*c.add(i)).cast() };
+        for ((c, sum), bias) in c.iter_mut().zip(sums).zip(bias) {
+            let sum = sum + bias;
+            *c = if first.add { *c + sum } else { sum };
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::steps;
+    use super::{First, steps};
     use std::arch::x86_64::*;
 
-    /// 14 x 32: 28 sums, 2 vectors of B and 1 of A in the 32 registers.
-    ///
-    /// # Safety
-    /// A processor with AVX-512 F and the lengths that [`super::Kernel::run`] asserts.
-    #[target_feature(enable = "avx512f")]
-    pub unsafe fn avx512<const TRANSPOSED: bool>(
-        depth: usize,
-        a: *const f32,
-        b: *const f32,
-        c: *mut f32,
-        accumulate: bool,
-    ) {
-        let (row, along) = steps(TRANSPOSED);
-        let mut sums = [[_mm512_setzero_ps(); 2]; 14];
-        // SAFETY: k < depth, i < 14 and 32 columns stay inside A, B and C by the caller's promise.
-        unsafe {
-            for k in 0..depth {
-                let b = b.add(k * 32);
-                let b = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
-                let a = a.add(k * along);
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let a = _mm512_set1_ps(*a.add(i * row));
-                    sums[0] = _mm512_fmadd_ps(a, b[0], sums[0]);
-                    sums[1] = _mm512_fmadd_ps(a, b[1], sums[1]);
+    pub const AVX512_ROWS: usize = 14;
+    pub const AVX2_ROWS: usize = 6;
+
+    /// A kernel of `$rows` rows of two vectors each: so many sums, 2 vectors of B and 1 of A fill the registers.
+    macro_rules! kernel {
+        ($name:ident, $features:literal, $rows:expr, $lanes:literal, $zero:ident, $load:ident, $store:ident,
+         $splat:ident, $add:ident, $fma:ident) => {
+            /// # Safety
+            /// A processor with the features, and what [`super::Kernel::run_rows`] asserts and asks for.
+            #[target_feature(enable = $features)]
+            pub unsafe fn $name<const LINES: usize>(
+                depth: usize,
+                a: *const f32,
+                b: *const f32,
+                c: *const *mut f32,
+                first: First,
+            ) {
+                let (row, along) = steps(LINES, $rows);
+                let mut sums = [[$zero(); 2]; $rows];
+                // SAFETY: k < depth, i < rows and the columns stay inside A, B, C and the bias by the caller's promise.
+                unsafe {
+                    for k in 0..depth {
+                        let b = b.add(k * 2 * $lanes);
+                        let b = [$load(b), $load(b.add($lanes))];
+                        let a = a.add(k * along);
+                        for (i, sums) in sums.iter_mut().enumerate() {
+                            let a = $splat(*a.add(i * row));
+                            sums[0] = $fma(a, b[0], sums[0]);
+                            sums[1] = $fma(a, b[1], sums[1]);
+                        }
+                    }
+                    if !first.bias.is_null() {
+                        let bias = [$load(first.bias), $load(first.bias.add($lanes))];
+                        for sums in &mut sums {
+                            *sums = [$add(sums[0], bias[0]), $add(sums[1], bias[1])];
+                        }
+                    }
+                    for (i, sums) in sums.iter().enumerate() {
+                        for (j, &sum) in sums.iter().enumerate() {
+                            let c = (*c.add(i)).add(j * $lanes);
+                            $store(c, if first.add { $add($load(c), sum) } else { sum });
+                        }
+                    }
                 }
             }
-            for (i, sums) in sums.iter().enumerate() {
-                for (j, &sum) in sums.iter().enumerate() {
-                    let c = c.add(i * 32 + j * 16);
-                    let sum = if accumulate { _mm512_add_ps(_mm512_loadu_ps(c), sum) } else { sum };
-                    _mm512_storeu_ps(c, sum);
-                }
-            }
-        }
+        };
     }
 
-    /// 6 x 16: 12 sums, 2 vectors of B and 1 of A in the 16 registers.
-    ///
-    /// # Safety
-    /// A processor with AVX2 and FMA and the lengths that [`super::Kernel::run`] asserts.
-    #[target_feature(enable = "avx2,fma")]
-    pub unsafe fn avx2<const TRANSPOSED: bool>(
-        depth: usize,
-        a: *const f32,
-        b: *const f32,
-        c: *mut f32,
-        accumulate: bool,
-    ) {
-        let (row, along) = steps(TRANSPOSED);
-        let mut sums = [[_mm256_setzero_ps(); 2]; 6];
-        // SAFETY: k < depth, i < 6 and 16 columns stay inside A, B and C by the caller's promise.
-        unsafe {
-            for k in 0..depth {
-                let b = b.add(k * 16);
-                let b = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
-                let a = a.add(k * along);
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let a = _mm256_set1_ps(*a.add(i * row));
-                    sums[0] = _mm256_fmadd_ps(a, b[0], sums[0]);
-                    sums[1] = _mm256_fmadd_ps(a, b[1], sums[1]);
-                }
-            }
-            for (i, sums) in sums.iter().enumerate() {
-                for (j, &sum) in sums.iter().enumerate() {
-                    let c = c.add(i * 16 + j * 8);
-                    let sum = if accumulate { _mm256_add_ps(_mm256_loadu_ps(c), sum) } else { sum };
-                    _mm256_storeu_ps(c, sum);
-                }
-            }
-        }
-    }
+    kernel!(
+        avx512,
+        "avx512f",
+        AVX512_ROWS,
+        16,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_add_ps,
+        _mm512_fmadd_ps
+    );
+    kernel!(
+        avx2,
+        "avx2,fma",
+        AVX2_ROWS,
+        8,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_set1_ps,
+        _mm256_add_ps,
+        _mm256_fmadd_ps
+    );
 }
