@@ -158,6 +158,44 @@ fn residual(device: &Device) {
     assert_eq!(gradients[32..34], [0.25, -0.5]);
 }
 
+/// x + (y + z) where x comes from y: the cotangent that x and the inner sum share must not become the gradient of y, to
+/// which x adds later.
+#[test]
+fn a_shared_cotangent_stays_as_long_as_it_is_read() {
+    devices().iter().for_each(nested_sums);
+}
+
+fn nested_sums(device: &Device) {
+    let mut layout = ParameterLayout::default();
+    let names = ["e0", "e1", "e2"];
+    names.iter().for_each(|name| parameter(&mut layout, name, &[1, 1, 1, 2]));
+    let mut graph = Graph::default();
+    let [zero, target] = [0; 2].map(|_| graph.input(Shape::new(&[1, 1, 1, 2])));
+    let weight = graph.input(Shape::new(&[2]));
+    let [e0, e1, e2] = names.map(|name| graph.parameter(&layout, name));
+    let y = graph.apply(AddEmbedding, &[zero, e0]).unwrap();
+    let x = graph.apply(AddEmbedding, &[y, e1]).unwrap();
+    let z = graph.apply(AddEmbedding, &[zero, e2]).unwrap();
+    let inner = graph.apply(Add, &[y, z]).unwrap();
+    let sum = graph.apply(Add, &[x, inner]).unwrap();
+    let loss = graph.apply(Mse, &[sum, target, weight]).unwrap();
+    let mut tape = Tape::new(device, graph, Some(loss), &[]).unwrap();
+    tape.load(target, 0, &[5.0, 7.0]).unwrap();
+    tape.load(weight, 0, &[1.0; 2]).unwrap();
+    let mut parameters = buffer(device, layout.len(), &[]);
+    for (place, values) in [(0, [1.0, 2.0]), (16, [0.5, -1.0]), (32, [0.25, 0.5])] {
+        parameters.load(place, &values).unwrap();
+    }
+    let mut gradients = buffer(device, layout.len(), &[]);
+    tape.forward(&parameters).unwrap();
+    tape.backward(&parameters, &mut gradients, Scale::One).unwrap();
+    // The sum is 2 e0 + e1 + e2 = (2.75, 3.5), and the loss the mean over 2 values: dL/dsum = sum - target.
+    let gradients = gradients.values().unwrap();
+    assert_eq!(gradients[..2], [-4.5, -7.0]);
+    assert_eq!(gradients[16..18], [-2.25, -3.5]);
+    assert_eq!(gradients[32..34], [-2.25, -3.5]);
+}
+
 #[test]
 fn memory_is_shared_by_liveness() {
     let mut layout = ParameterLayout::default();

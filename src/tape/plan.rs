@@ -328,6 +328,7 @@ fn draft_backward(
     loss: Option<Value>,
 ) -> (Vec<Option<usize>>, Vec<bool>) {
     let count = graph.nodes.len();
+    let uses = Uses::new(graph);
     let mut gradients: Vec<Option<usize>> = vec![None; graph.values.len()];
     let mut written = vec![false; graph.values.len()];
     if let Some(loss) = loss {
@@ -349,16 +350,15 @@ fn draft_backward(
             let [a, b] = [node.inputs[0], node.inputs[1]];
             factors.backward = [a, b, node.output].map(|value| drafts.add_rounded(graph, value, moment));
         }
-        // No later backward reads the cotangent, so that one input may take over its place.
-        let mut free = Some(cotangent);
+        let mut place = Passing::new(&uses, &gradients, index, cotangent);
         for (i, input) in node.inputs.iter().enumerate() {
             let info = &graph.values[input.0];
             if !info.differentiable || !node.op.differentiable(i) {
                 continue;
             }
             let passes = draft.memory.passed_on.contains(&i) && gradients[input.0].is_none();
-            if passes && !matches!(info.origin, Origin::Parameter(_)) && free.is_some() {
-                gradients[input.0] = free.take();
+            if passes && !matches!(info.origin, Origin::Parameter(_)) && place.take(&uses, input.0) {
+                gradients[input.0] = Some(cotangent);
                 written[input.0] = true;
                 continue;
             }
@@ -385,6 +385,56 @@ fn draft_backward(
         }
     }
     (gradients, written)
+}
+
+/// By value: the node that makes it, and those that read it.
+struct Uses {
+    made: Vec<Option<usize>>,
+    read: Vec<Vec<usize>>,
+}
+
+impl Uses {
+    fn new(graph: &Graph) -> Self {
+        let mut uses = Self { made: vec![None; graph.values.len()], read: vec![Vec::new(); graph.values.len()] };
+        for (index, node) in graph.nodes.iter().enumerate() {
+            uses.made[node.output.0] = Some(index);
+            node.inputs.iter().for_each(|input| uses.read[input.0].push(index));
+        }
+        uses
+    }
+
+    /// The next node, in the order of backward after node `index`, that adds to the gradient of `value`.
+    fn next_writer(&self, value: usize, index: usize) -> Option<usize> {
+        self.read[value].iter().copied().filter(|&reader| reader < index).max()
+    }
+}
+
+/// The place of a node's cotangent, which inputs may take over whose gradient it is.
+struct Passing {
+    index: usize,
+    /// Whether nobody reads it after this node but who takes it over.
+    free: bool,
+    taken_by: Vec<usize>,
+}
+
+impl Passing {
+    fn new(uses: &Uses, gradients: &[Option<usize>], index: usize, cotangent: usize) -> Self {
+        // Where an earlier cotangent went to several values, one of them may still be read there.
+        let mut places = gradients.iter().zip(&uses.made);
+        let free = !places.any(|(place, made)| *place == Some(cotangent) && *made < Some(index));
+        Self { index, free, taken_by: Vec::new() }
+    }
+
+    /// Whether `value` takes the place over. Several do where each is read before anybody adds to another.
+    fn take(&mut self, uses: &Uses, value: usize) -> bool {
+        let before = |a: usize, b: usize| uses.next_writer(b, self.index) < uses.made[a];
+        let apart = self.taken_by.iter().all(|&other| before(value, other) && before(other, value));
+        let takes = self.free && apart;
+        if takes {
+            self.taken_by.push(value);
+        }
+        takes
+    }
 }
 
 /// Largest first, each at the lowest place that is free during its whole life; returns the length
