@@ -2,7 +2,7 @@
 
 use hexcuda::cuda::Precision;
 use hexcuda::device::{Buffer, Device, DeviceChoice};
-use hexcuda::ops::{Add, AddEmbedding, Conv2d, Identity, Mse, WeightedSum};
+use hexcuda::ops::{Add, AddEmbedding, Conv2d, GroupNorm, Identity, Mse, WeightedSum};
 use hexcuda::shape::Shape;
 use hexcuda::tape::{Graph, ParameterLayout, Role, Scale, Tape};
 
@@ -218,4 +218,53 @@ fn a_loss_must_be_a_scalar() {
     let x = graph.input(Shape::new(&[2]));
     let error = Tape::new(&Device::Cpu, graph, Some(x), &[]).err().unwrap();
     assert!(error.to_string().contains("scalar"), "{error}");
+}
+
+/// Two convolutions after normalisations, on both devices: what is normalised again in backward has the bits of what was
+/// kept, and takes less memory.
+#[test]
+fn what_is_made_again_has_the_same_bits() {
+    for device in devices() {
+        let [(kept, kept_len), (again, again_len)] =
+            [false, true].map(|recompute| normalised(&device, recompute));
+        assert!(kept.iter().any(|&bits| bits != 0));
+        assert!(kept == again, "the gradients differ");
+        assert!(again_len < kept_len, "{again_len} floats instead of {kept_len}");
+    }
+}
+
+/// Bits of the gradients, and floats of the arena.
+fn normalised(device: &Device, recompute: bool) -> (Vec<u32>, usize) {
+    let mut layout = ParameterLayout::default();
+    parameter(&mut layout, "e", &[1, 4, 4, 16]);
+    for part in ["1", "2", "3"] {
+        parameter(&mut layout, &format!("gamma{part}"), &[16]);
+        parameter(&mut layout, &format!("beta{part}"), &[16]);
+        parameter(&mut layout, &format!("w{part}"), &[1, 1, 16, 16]);
+    }
+    let mut graph = Graph::default();
+    graph.recompute = recompute;
+    let input = graph.input(Shape::new(&[8, 4, 4, 16]));
+    let e = graph.parameter(&layout, "e");
+    let mut x = graph.apply(AddEmbedding, &[input, e]).unwrap();
+    for part in ["1", "2", "3"] {
+        let [gamma, beta, w] =
+            ["gamma", "beta", "w"].map(|name| graph.parameter(&layout, &format!("{name}{part}")));
+        let normed = graph.apply(GroupNorm { groups: 2, silu: true }, &[x, gamma, beta]).unwrap();
+        x = graph.apply(Conv2d { stride: 1, padding: 0 }, &[normed, w, beta]).unwrap();
+    }
+    let weight = graph.input(Shape::new(&[16]));
+    let loss = graph.apply(Mse, &[x, input, weight]).unwrap();
+    let mut tape = Tape::new(device, graph, Some(loss), &[]).unwrap();
+    let wave = |n: usize, step: f32| -> Vec<f32> { (0..n).map(|i| (step * i as f32).sin()).collect() };
+    tape.load(input, 0, &wave(8 * 256, 0.7)).unwrap();
+    tape.load(weight, 0, &[1.0; 16]).unwrap();
+    let parameters = buffer(device, layout.len(), &wave(layout.len(), 0.3));
+    let mut gradients = buffer(device, layout.len(), &[]);
+    for _ in 0..2 {
+        tape.forward(&parameters).unwrap();
+        tape.backward(&parameters, &mut gradients, Scale::One).unwrap();
+    }
+    let bits = gradients.values().unwrap().iter().map(|value| value.to_bits()).collect();
+    (bits, tape.plan().arena_len())
 }

@@ -6,6 +6,7 @@
 //! written once. Operations are those of the definition, so that minimal filtering, which does with fewer products,
 //! can exceed 100 %; so can arrays that the last pass left in a cache.
 
+use crate::cpu::arena::Arena;
 use crate::cpu::peak::multiply_add;
 use crate::cpu::simd::{self, Level, Vectorised};
 use crate::error::Result;
@@ -95,7 +96,8 @@ impl Limits {
         let peak = |level: Level| Peak { level: level.name(), gflops: peak(level) / 1e9 };
         let peaks = simd::levels().into_iter().map(peak).collect();
         // Ones and not zeros, which a system may keep in a single page.
-        let mut arrays = vec![vec![1.0f32; len]; 4];
+        let mut arrays: [Arena; 4] = std::array::from_fn(|_| Arena::zeros(len));
+        arrays.iter_mut().for_each(|array| array.as_mut_slice().fill(1.0));
         let [copy, update] = [Stream::Copy, Stream::Update].map(|stream| stream.bandwidth(&mut arrays) / 1e9);
         Ok(Self { threads, level: simd::level().name(), peaks, copy, update, array_bytes: 4 * len })
     }
@@ -138,8 +140,8 @@ fn peak(level: Level) -> f64 {
 
 impl Stream {
     /// Bytes a second; the best of several passes.
-    fn bandwidth(self, arrays: &mut [Vec<f32>]) -> f64 {
-        let [a, b, c, d] = arrays else { return f64::NAN };
+    fn bandwidth(self, arrays: &mut [Arena; 4]) -> f64 {
+        let [a, b, c, d] = arrays.each_mut().map(Arena::as_mut_slice);
         let len = a.len();
         let (mut best, share) = (0.0f64, len.div_ceil(rayon::current_num_threads()));
         for _ in 0..=PASSES {

@@ -171,6 +171,7 @@ impl Op for Conv2d {
             backward_inputs: vec![0, 1],
             backward_output: false,
             passed_on: Vec::new(),
+            recompute: false,
         }
     }
 

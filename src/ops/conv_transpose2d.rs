@@ -142,6 +142,7 @@ impl Op for ConvTranspose2d {
             backward_inputs: vec![0, 1],
             backward_output: false,
             passed_on: Vec::new(),
+            recompute: false,
         }
     }
 

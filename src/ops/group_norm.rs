@@ -73,6 +73,7 @@ impl Op for GroupNorm {
             backward_inputs: vec![0, 1, 2],
             backward_output: false,
             passed_on: Vec::new(),
+            recompute: true,
         }
     }
 

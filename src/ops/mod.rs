@@ -117,6 +117,8 @@ pub struct Memory {
     /// Inputs whose gradient is the cotangent itself. The tape lets one of them take over the cotangent's place where
     /// nobody has written that gradient yet: backward then finds none wanted.
     pub passed_on: Vec<usize>,
+    /// Forward is cheap enough to be run again where its output is read in backward, instead of keeping that.
+    pub recompute: bool,
 }
 
 /// An f64 array given to an oracle.

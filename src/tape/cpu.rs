@@ -9,9 +9,22 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 pub fn forward(graph: &Graph, plan: &Plan, arena: &mut Arena, index: usize, parameters: &[f32]) {
-    let (node, place) = (&graph.nodes[index], &plan.nodes[index]);
-    let inputs = Inputs::new(graph, plan, node, |_| true);
-    let writes = [plan.values[node.output.0].clone(), place.saved.clone(), place.forward_workspace.clone()];
+    let (output, workspace) =
+        (plan.values[graph.nodes[index].output.0].clone(), plan.nodes[index].forward_workspace.clone());
+    forward_into(graph, plan, arena, index, parameters, [output, workspace]);
+}
+
+fn forward_into(
+    graph: &Graph,
+    plan: &Plan,
+    arena: &mut Arena,
+    index: usize,
+    parameters: &[f32],
+    [output, workspace]: [Range<usize>; 2],
+) {
+    let node = &graph.nodes[index];
+    let inputs = Inputs::new(graph, node, |_| true, |value| &plan.values[value]);
+    let writes = [output, plan.nodes[index].saved.clone(), workspace];
     let (reads, mut writes) = arena.borrow(&inputs.ranges, &writes);
     let tensors = inputs.tensors(&reads, parameters);
     let (Some(workspace), Some(saved), Some(output)) = (writes.pop(), writes.pop(), writes.pop()) else {
@@ -30,7 +43,12 @@ pub fn backward(
 ) {
     let (node, place) = (&graph.nodes[index], &plan.nodes[index]);
     let Some(cotangent) = plan.gradients[node.output.0].clone() else { return };
-    let inputs = Inputs::new(graph, plan, node, |i| place.backward_inputs.contains(&i));
+    for again in &place.again {
+        let places = [again.range.clone(), again.workspace.clone()];
+        forward_into(graph, plan, arena, again.node, parameters, places);
+    }
+    let visible = |i: usize| place.backward_inputs.contains(&i);
+    let inputs = Inputs::new(graph, node, visible, |value| plan.in_backward(&place.again, value));
     let mut reads = inputs.ranges.clone();
     reads.extend([cotangent, place.saved.clone()]);
     reads.push(if place.backward_output { plan.values[node.output.0].clone() } else { 0..0 });
@@ -73,7 +91,12 @@ struct Inputs {
 
 impl Inputs {
     /// Inputs that are not `visible` come out empty.
-    fn new(graph: &Graph, plan: &Plan, node: &Node, visible: impl Fn(usize) -> bool) -> Self {
+    fn new<'a>(
+        graph: &Graph,
+        node: &Node,
+        visible: impl Fn(usize) -> bool,
+        place: impl Fn(usize) -> &'a Range<usize>,
+    ) -> Self {
         let mut all = Self { ranges: Vec::new(), shapes: Vec::new(), parameters: Vec::new() };
         for (i, input) in node.inputs.iter().enumerate() {
             let parameter = match &graph.values[input.0].origin {
@@ -81,7 +104,7 @@ impl Inputs {
                 _ => None,
             };
             let in_arena = visible(i) && parameter.is_none();
-            all.ranges.push(if in_arena { plan.values[input.0].clone() } else { 0..0 });
+            all.ranges.push(if in_arena { place(input.0).clone() } else { 0..0 });
             all.shapes.push(graph.shape(*input));
             all.parameters.push(parameter);
         }

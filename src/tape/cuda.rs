@@ -1,7 +1,7 @@
 //! Replaying a node on a card.
 
 use super::graph::{Graph, Node, Origin};
-use super::plan::Plan;
+use super::plan::{Again, Plan};
 use crate::cuda::{Queue, Read, Write};
 use crate::error::Result;
 use crate::ops::cuda::{Backward, Forward, Gradient, Source, Target, Tensor, pass, round};
@@ -15,6 +15,8 @@ pub struct Memory<'a> {
     pub queue: &'a Queue,
     pub arena: Write<f32>,
     pub parameters: Read<f32>,
+    /// Values that lie elsewhere than the plan has them, since they were made again.
+    pub again: &'a [Again],
 }
 
 impl Memory<'_> {
@@ -27,7 +29,9 @@ impl Memory<'_> {
     fn value(&self, value: usize) -> Source {
         match &self.graph.values[value].origin {
             Origin::Parameter(range) => Source::Wide(self.parameters.part(range.clone())),
-            Origin::Input | Origin::Node => self.target(value, &self.plan.values[value]).into(),
+            Origin::Input | Origin::Node => {
+                self.target(value, self.plan.in_backward(self.again, value)).into()
+            }
         }
     }
 
@@ -76,20 +80,29 @@ impl Memory<'_> {
         if index == 0 {
             self.round_parameters()?;
         }
+        let output = &self.plan.values[self.graph.nodes[index].output.0];
+        self.forward_into(index, output, &self.plan.nodes[index].forward_workspace)
+    }
+
+    fn forward_into(&self, index: usize, output: &Range<usize>, workspace: &Range<usize>) -> Result<()> {
         let (node, place) = (&self.graph.nodes[index], &self.plan.nodes[index]);
         let factors = place.factors.as_ref().map(|factors| &factors.forward[..]);
         node.op.forward_cuda(Forward {
             queue: self.queue,
             inputs: &self.tensors(node, factors, |_| true)?,
-            output: self.target(node.output.0, &self.plan.values[node.output.0]),
+            output: self.target(node.output.0, output),
             saved: self.arena.part(place.saved.clone()),
-            workspace: self.arena.part(place.forward_workspace.clone()),
+            workspace: self.arena.part(workspace.clone()),
         })
     }
 
     pub fn backward(&self, index: usize, gradients: Write<f32>) -> Result<()> {
         let (node, place) = (&self.graph.nodes[index], &self.plan.nodes[index]);
         let Some(cotangent) = &self.plan.gradients[node.output.0] else { return Ok(()) };
+        for again in &place.again {
+            self.forward_into(again.node, &again.range, &again.workspace)?;
+        }
+        let here = Self { again: &place.again, ..*self };
         let mut given: Vec<Option<Gradient>> = node.inputs.iter().map(|_| None).collect();
         for target in &place.targets {
             let values = if target.parameter {
@@ -108,7 +121,7 @@ impl Memory<'_> {
         let visible = |i: usize| place.backward_inputs.contains(&i);
         node.op.backward_cuda(Backward {
             queue: self.queue,
-            inputs: &self.tensors(node, factors.map(|factors| &factors[..2]), visible)?,
+            inputs: &here.tensors(node, factors.map(|factors| &factors[..2]), visible)?,
             output: if place.backward_output { self.value(node.output.0) } else { Source::default() },
             output_gradient,
             factor,

@@ -39,6 +39,9 @@ pub(super) struct Node {
 pub struct Graph {
     pub(super) values: Vec<ValueInfo>,
     pub(super) nodes: Vec<Node>,
+    /// Whether cheap ops run again in backward instead of keeping their outputs (Chen et al., "Training Deep Nets with
+    /// Sublinear Memory Cost", 2016): the same bits in less memory and more time.
+    pub recompute: bool,
 }
 
 impl Graph {

@@ -98,7 +98,14 @@ impl Tape {
             }
             (Buffer::Cuda(queue, arena), Buffer::Cuda(_, parameters)) => {
                 let (arena, parameters) = (arena.write(), parameters.read());
-                let memory = cuda::Memory { graph: &self.graph, plan: &self.plan, queue, arena, parameters };
+                let memory = cuda::Memory {
+                    graph: &self.graph,
+                    plan: &self.plan,
+                    queue,
+                    arena,
+                    parameters,
+                    again: &[],
+                };
                 memory.forward(index)
             }
             _ => Err(elsewhere()),
@@ -136,7 +143,14 @@ impl Tape {
             }
             (Buffer::Cuda(queue, arena), Buffer::Cuda(_, parameters), Buffer::Cuda(_, gradients)) => {
                 let (arena, parameters) = (arena.write(), parameters.read());
-                let memory = cuda::Memory { graph: &self.graph, plan: &self.plan, queue, arena, parameters };
+                let memory = cuda::Memory {
+                    graph: &self.graph,
+                    plan: &self.plan,
+                    queue,
+                    arena,
+                    parameters,
+                    again: &[],
+                };
                 memory.backward(index, gradients.write())
             }
             _ => Err(elsewhere()),

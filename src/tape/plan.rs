@@ -1,14 +1,19 @@
 //! The static memory plan: every buffer of a step gets its place in one arena before the first
 //! step; buffers whose lifetimes do not meet share the place.
 
+mod place;
+mod uses;
+
 use super::graph::{Graph, Origin, Value};
 use crate::cpu::arena::padded;
 use crate::device::Kind;
 use crate::ops::cuda::words;
 use crate::ops::{Memory, Storage};
 use crate::shape::Shape;
+use place::place;
 use std::fmt;
 use std::ops::Range;
+use uses::{Passing, Uses};
 
 /// Where everything of a [`Graph`] lies in the arena. Ranges count floats, of which two narrow values share one.
 #[derive(Debug)]
@@ -26,6 +31,13 @@ pub struct Plan {
     len: usize,
 }
 
+impl Plan {
+    /// Where backward of a node finds a value of the graph: where it was made again, or where it was kept.
+    pub(super) fn in_backward<'a>(&'a self, again: &'a [Again], value: usize) -> &'a Range<usize> {
+        again.iter().find(|again| again.value == value).map_or(&self.values[value], |again| &again.range)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct NodePlan {
     pub saved: Range<usize>,
@@ -36,8 +48,21 @@ pub(super) struct NodePlan {
     pub targets: Vec<Target>,
     /// A repeated input with (the buffer of its gradient, the gradient it belongs to).
     pub repeated: Vec<(usize, Range<usize>, Range<usize>)>,
+    /// Inputs that are computed again before backward.
+    pub again: Vec<Again>,
     /// The factors of a product that are rounded to 2 bytes a value, where it is one of a card that wants that.
     pub factors: Option<Factors<Range<usize>>>,
+}
+
+/// A value that is computed again rather than kept.
+#[derive(Clone, Debug)]
+pub(super) struct Again {
+    /// The node that makes it.
+    pub node: usize,
+    pub value: usize,
+    /// Where it lies meanwhile.
+    pub range: Range<usize>,
+    pub workspace: Range<usize>,
 }
 
 /// Where the rounded copies of a product's factors go that lie in fp32; empty, or `None`, where none is needed.
@@ -124,8 +149,17 @@ struct NodeDraft {
     forward_workspace: usize,
     backward_workspace: Option<usize>,
     targets: Vec<TargetDraft>,
+    again: Vec<AgainDraft>,
     /// As in [`NodePlan`].
     factors: Option<Factors<Option<usize>>>,
+}
+
+struct AgainDraft {
+    node: usize,
+    value: usize,
+    buffer: usize,
+    /// Buffer and floats of it.
+    workspace: (usize, usize),
 }
 
 struct TargetDraft {
@@ -212,6 +246,10 @@ impl Places<'_> {
             }),
             ..NodePlan::default()
         };
+        for AgainDraft { node, value, buffer, workspace } in draft.again {
+            let range = self.of(buffer, value);
+            plan.again.push(Again { node, value, range, workspace: self.range(workspace.0, workspace.1) });
+        }
         for TargetDraft { input, add, place } in draft.targets {
             let value = self.graph.nodes[index].inputs[input].0;
             let (parameter, range) = match place {
@@ -312,10 +350,36 @@ fn draft_nodes(graph: &Graph, on: Kind, drafts: &mut Drafts, values: &[Option<us
             forward_workspace: drafts.add(Usage::Workspace, memory.forward_workspace, index, index),
             backward_workspace: None,
             targets: Vec::new(),
+            again: Vec::new(),
             memory,
         }
     };
     graph.nodes.iter().enumerate().map(draft).collect()
+}
+
+/// Stretches what backward of node `index` reads, or gives what is made again its place.
+fn draft_reads(
+    drafts: &mut Drafts,
+    (graph, values, again): (&Graph, &[Option<usize>], &[Option<usize>]),
+    nodes: &mut [NodeDraft],
+    index: usize,
+    moment: usize,
+) {
+    let (node, memory) = (&graph.nodes[index], &nodes[index].memory);
+    let inputs = memory.backward_inputs.iter().map(|&i| node.inputs[i].0);
+    let reads: Vec<usize> = inputs.chain(memory.backward_output.then_some(node.output.0)).collect();
+    for value in reads {
+        let Some(maker) = again[value] else {
+            values[value].into_iter().for_each(|buffer| drafts.extend(buffer, moment));
+            continue;
+        };
+        let read_again = graph.nodes[maker].inputs.iter().filter_map(|input| values[input.0]);
+        read_again.chain([nodes[maker].saved]).for_each(|buffer| drafts.extend(buffer, moment));
+        let buffer = drafts.add_value(Usage::Activation, graph, value, moment);
+        let len = nodes[maker].memory.forward_workspace;
+        let workspace = (drafts.add(Usage::Workspace, len, moment, moment), len);
+        nodes[index].again.push(AgainDraft { node: maker, value, buffer, workspace });
+    }
 }
 
 /// Gives gradients their buffers in the order of backward and stretches what backward reads.
@@ -329,6 +393,7 @@ fn draft_backward(
 ) -> (Vec<Option<usize>>, Vec<bool>) {
     let count = graph.nodes.len();
     let uses = Uses::new(graph);
+    let again = uses.made_again(graph, &nodes.iter().map(|node| &node.memory).collect::<Vec<_>>());
     let mut gradients: Vec<Option<usize>> = vec![None; graph.values.len()];
     let mut written = vec![false; graph.values.len()];
     if let Some(loss) = loss {
@@ -337,13 +402,12 @@ fn draft_backward(
     }
     for index in (0..count).rev() {
         let moment = 2 * count - 1 - index;
-        let (node, draft) = (&graph.nodes[index], &mut nodes[index]);
+        let node = &graph.nodes[index];
         let Some(cotangent) = gradients[node.output.0] else { continue };
         drafts.extend(cotangent, moment);
-        drafts.extend(draft.saved, moment);
-        let reads = draft.memory.backward_inputs.iter().map(|&i| node.inputs[i].0);
-        let reads = reads.chain(draft.memory.backward_output.then_some(node.output.0));
-        reads.filter_map(|value| values[value]).for_each(|buffer| drafts.extend(buffer, moment));
+        drafts.extend(nodes[index].saved, moment);
+        draft_reads(drafts, (graph, values, &again), nodes, index, moment);
+        let draft = &mut nodes[index];
         draft.backward_workspace =
             Some(drafts.add(Usage::Workspace, draft.memory.backward_workspace, moment, moment));
         if let Some(factors) = &mut draft.factors {
@@ -385,85 +449,6 @@ fn draft_backward(
         }
     }
     (gradients, written)
-}
-
-/// By value: the node that makes it, and those that read it.
-struct Uses {
-    made: Vec<Option<usize>>,
-    read: Vec<Vec<usize>>,
-}
-
-impl Uses {
-    fn new(graph: &Graph) -> Self {
-        let mut uses = Self { made: vec![None; graph.values.len()], read: vec![Vec::new(); graph.values.len()] };
-        for (index, node) in graph.nodes.iter().enumerate() {
-            uses.made[node.output.0] = Some(index);
-            node.inputs.iter().for_each(|input| uses.read[input.0].push(index));
-        }
-        uses
-    }
-
-    /// The next node, in the order of backward after node `index`, that adds to the gradient of `value`.
-    fn next_writer(&self, value: usize, index: usize) -> Option<usize> {
-        self.read[value].iter().copied().filter(|&reader| reader < index).max()
-    }
-}
-
-/// The place of a node's cotangent, which inputs may take over whose gradient it is.
-struct Passing {
-    index: usize,
-    /// Whether nobody reads it after this node but who takes it over.
-    free: bool,
-    taken_by: Vec<usize>,
-}
-
-impl Passing {
-    fn new(uses: &Uses, gradients: &[Option<usize>], index: usize, cotangent: usize) -> Self {
-        // Where an earlier cotangent went to several values, one of them may still be read there.
-        let mut places = gradients.iter().zip(&uses.made);
-        let free = !places.any(|(place, made)| *place == Some(cotangent) && *made < Some(index));
-        Self { index, free, taken_by: Vec::new() }
-    }
-
-    /// Whether `value` takes the place over. Several do where each is read before anybody adds to another.
-    fn take(&mut self, uses: &Uses, value: usize) -> bool {
-        let before = |a: usize, b: usize| uses.next_writer(b, self.index) < uses.made[a];
-        let apart = self.taken_by.iter().all(|&other| before(value, other) && before(other, value));
-        let takes = self.free && apart;
-        if takes {
-            self.taken_by.push(value);
-        }
-        takes
-    }
-}
-
-/// Largest first, each at the lowest place that is free during its whole life; returns the length
-/// of the arena.
-fn place(buffers: &mut [Buffer]) -> usize {
-    let mut order: Vec<usize> = (0..buffers.len()).filter(|&i| buffers[i].len > 0).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].len), i));
-    let mut placed: Vec<usize> = Vec::new();
-    let mut end = 0;
-    for i in order {
-        let meets = |&&j: &&usize| buffers[j].first <= buffers[i].last && buffers[i].first <= buffers[j].last;
-        let mut taken: Vec<Range<usize>> = placed
-            .iter()
-            .filter(meets)
-            .map(|&j| buffers[j].offset..buffers[j].offset + buffers[j].len)
-            .collect();
-        taken.sort_by_key(|range| range.start);
-        let mut offset = 0;
-        for range in taken {
-            if offset + buffers[i].len <= range.start {
-                break;
-            }
-            offset = offset.max(range.end);
-        }
-        buffers[i].offset = offset;
-        end = end.max(offset + buffers[i].len);
-        placed.push(i);
-    }
-    end
 }
 
 impl fmt::Display for Plan {

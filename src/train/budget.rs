@@ -168,8 +168,19 @@ mod tests {
     }
 
     #[test]
+    fn normalising_again_takes_less_memory() {
+        let mut settings = Settings::preset(Preset::Paper);
+        let again = Budget::new(&settings, Kind::Cpu, 1).unwrap().plan.arena_len();
+        settings.training.recompute = false;
+        let kept = Budget::new(&settings, Kind::Cpu, 1).unwrap().plan.arena_len();
+        assert!(4 * again < 3 * kept, "{again} floats instead of {kept}");
+    }
+
+    #[test]
     fn a_card_that_is_too_small_is_refused_with_what_would_fit() {
-        let settings = Settings::preset(Preset::Paper);
+        let mut settings = Settings::preset(Preset::Paper);
+        // Its activations are what lies in 2 bytes a value.
+        settings.training.recompute = false;
         let (one, many) =
             (Budget::new(&settings, REFERENCE, 1).unwrap(), Budget::new(&settings, REFERENCE, 8).unwrap());
         let between = (one.fixed() + many.fixed()) / 2;

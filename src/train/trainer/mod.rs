@@ -249,6 +249,7 @@ pub(super) fn record(
     settings: &Settings,
     batch: usize,
 ) -> Result<Recorded> {
+    graph.recompute = settings.training.recompute;
     let halves = model.record(graph, batch)?;
     let weight = graph.input(Shape::new(&[model.architecture.channels]));
     let mse = graph.apply(Mse, &[halves.decoded, halves.planes, weight])?;
