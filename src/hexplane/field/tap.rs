@@ -22,6 +22,7 @@ pub(crate) struct Tap {
 }
 
 /// Whether a pixel (D, N) shows the surface: |N| >= 0.5, and all of it a number.
+#[inline(always)]
 pub(crate) fn is_foreground(pixel: [f32; 4]) -> bool {
     let [depth, x, y, z] = pixel;
     let square = x * x + y * y + z * z;
@@ -129,10 +130,12 @@ pub(crate) fn lerp(a: f32, b: f32, t: f32) -> f32 {
 }
 
 /// The larger of two numbers, as one instruction (f32::max must also care for NaN).
+#[inline(always)]
 pub(crate) fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+#[inline(always)]
 pub(crate) fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
