@@ -185,7 +185,8 @@ impl<'a> Shader<'a> {
         } else if self.side == Side::Inverted || (self.side == Side::Seen && inside) {
             face = [-face[0], -face[1], -face[2]];
         }
-        let flat = Facet { inside, face, normal: face, sided: true, ..Facet::default() };
+        let normal = [face[0], face[1], face[2], 0.0];
+        let flat = Facet { inside, face, normal, sided: true, ..Facet::default() };
         let Some(normals) = &self.vertices else { return flat };
         let Some(outline) = screen.outline(triangle) else { return flat };
         let triangle = self.triangles[triangle];
@@ -200,6 +201,8 @@ impl<'a> Shader<'a> {
             let weight = edge.value as f32 * inverse;
             let down = edge.row_step as f32 * inverse;
             let across = edge.step as f32 * inverse;
+            // Four lanes make one vector.
+            let corner = [corner[0], corner[1], corner[2], 0.0];
             for (axis, c) in corner.iter().enumerate() {
                 facet.normal[axis] += weight * c;
                 facet.down[axis] += down * c;
@@ -233,10 +236,10 @@ struct Facet {
     /// Geometric, outward.
     face: [f32; 3],
     /// Interpolated, at pixel `origin` (row, column).
-    normal: [f32; 3],
+    normal: [f32; 4],
     /// Its change a row and a column.
-    down: [f32; 3],
-    across: [f32; 3],
+    down: [f32; 4],
+    across: [f32; 4],
     origin: [f32; 2],
 }
 
@@ -245,12 +248,21 @@ impl Facet {
     #[inline(always)]
     fn write(&self, row: f32, run: Range<usize>, normals: &mut [Vec<f32>; 3]) {
         let down = row - self.origin[0];
+        let mut base = [0.0; 4];
+        for (axis, base) in base.iter_mut().enumerate() {
+            *base = self.normal[axis] + self.down[axis] * down;
+        }
         for start in run.clone().step_by(LANES) {
+            let mut across = [0.0; LANES];
+            for (lane, across) in across.iter_mut().enumerate() {
+                // Columns are whole numbers that f32 holds.
+                *across = (start as f32 + lane as f32) - self.origin[1];
+            }
             for (axis, normals) in normals.iter_mut().enumerate() {
-                let base = self.normal[axis] + self.down[axis] * down;
-                let lanes = &mut normals[start..start + LANES];
-                for (lane, normal) in lanes.iter_mut().enumerate() {
-                    *normal = base + self.across[axis] * ((start + lane) as f32 - self.origin[1]);
+                let lanes: &mut [f32; LANES] =
+                    normals[start..].first_chunk_mut().expect("a row has room for its lanes");
+                for (normal, across) in lanes.iter_mut().zip(across) {
+                    *normal = base[axis] + self.across[axis] * across;
                 }
             }
         }
