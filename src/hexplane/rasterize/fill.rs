@@ -27,7 +27,9 @@ impl Bins {
     pub fn new(screen: &Screen) -> Self {
         let bands = screen.size.div_ceil(BAND);
         let chunk = |(index, triangles): (usize, &[[u32; 3]])| {
-            let mut of_band = vec![Vec::new(); bands];
+            // Twice what triangles spread evenly ask for.
+            let mut of_band: Vec<Vec<u32>> =
+                (0..bands).map(|_| Vec::with_capacity(2 * triangles.len() / bands)).collect();
             for triangle in index * CHUNK..index * CHUNK + triangles.len() {
                 let (first, past) = screen.rows(triangle);
                 if first < past {

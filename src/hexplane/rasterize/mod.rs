@@ -92,13 +92,23 @@ pub fn rasterize(
     representation: Representation,
     normals: Normals,
 ) -> Result<Planes> {
+    // From inside the pool, whose threads then hand work to each other and wake nobody for each step.
+    let values = rayon::scope(|_| planes(mesh, size, representation, normals))?;
+    Ok(Planes { representation, size, values, transform: *transform })
+}
+
+/// The values of [`rasterize`].
+fn planes(mesh: &Mesh, size: usize, representation: Representation, normals: Normals) -> Result<Vec<f32>> {
     check(mesh, size)?;
-    let mut shader = Shader::new(mesh, representation, normals);
-    let screens = PAIRS.map(|pair| {
+    let screen = |&pair: &(usize, usize)| {
         let screen = Screen::new(pair, mesh, size);
         let bins = Bins::new(&screen);
         (screen, bins)
-    });
+    };
+    let (mut shader, screens): (_, Vec<_>) = rayon::join(
+        || Shader::new(mesh, representation, normals),
+        || PAIRS.par_iter().map(screen).collect(),
+    );
     let len = 6 * size * size * representation.channels();
     let mut values = Unwritten::new(len);
     let side = draw(&shader, &screens, &mut values, len).side();
@@ -106,7 +116,7 @@ pub fn rasterize(
         shader.side = side;
         draw(&shader, &screens, &mut values, len);
     }
-    Ok(Planes { representation, size, values: values.finish(), transform: *transform })
+    Ok(values.finish())
 }
 
 /// [`rasterize`] on a device: the same bits, and the same errors beside the device's own.
