@@ -89,7 +89,7 @@ fn stream(slots: &mut [MaybeUninit<f32>], values: &[f32]) -> bool {
     const LANES: usize = 4;
     assert_eq!(slots.len(), values.len());
     let start: *mut f32 = slots.as_mut_ptr().cast();
-    if start.align_offset(LANES * size_of::<f32>()) != 0 || slots.len() % LANES != 0 {
+    if start.align_offset(LANES * size_of::<f32>()) != 0 || !slots.len().is_multiple_of(LANES) {
         return false;
     }
     for (index, values) in values.as_chunks::<LANES>().0.iter().enumerate() {

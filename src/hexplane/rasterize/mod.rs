@@ -105,10 +105,8 @@ fn planes(mesh: &Mesh, size: usize, representation: Representation, normals: Nor
         let bins = Bins::new(&screen);
         (screen, bins)
     };
-    let (mut shader, screens): (_, Vec<_>) = rayon::join(
-        || Shader::new(mesh, representation, normals),
-        || PAIRS.par_iter().map(screen).collect(),
-    );
+    let (mut shader, screens): (_, Vec<_>) =
+        rayon::join(|| Shader::new(mesh, representation, normals), || PAIRS.par_iter().map(screen).collect());
     let len = 6 * size * size * representation.channels();
     let mut values = Unwritten::new(len);
     let side = draw(&shader, &screens, &mut values, len).side();
