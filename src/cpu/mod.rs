@@ -7,6 +7,7 @@ pub mod mapped;
 pub mod math;
 pub mod peak;
 pub mod simd;
+pub mod unwritten;
 
 mod blocks;
 mod gemm;

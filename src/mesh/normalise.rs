@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use glam::DVec3;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Mesh, Similarity};
@@ -175,6 +176,9 @@ fn places(mesh: &Mesh) -> (Vec<u32>, Vec<[f32; 3]>) {
     (places, positions)
 }
 
+/// Triangles whose corners are held at a time: some megabytes.
+const STRETCH: usize = 1 << 16;
+
 /// Unit normals, one a vertex: the normals of the triangles around its place, weighted by their angle
 /// there (Thürmer and Wüthrich, "Computing vertex normals from polygonal facets", 1998), so that the
 /// triangulation does not matter and seams in the file do not show.
@@ -186,13 +190,22 @@ pub fn vertex_normals(mesh: &Mesh) -> Vec<[f32; 3]> {
     let (places, positions) = places(mesh);
     let mut sums = vec![DVec3::ZERO; positions.len()];
     let mut fallback = vec![DVec3::Y; positions.len()];
-    for triangle in &mesh.triangles {
-        let around = triangle.map(|vertex| places[vertex as usize] as usize);
-        let [a, b, c] = around.map(|place| DVec3::from_array(positions[place].map(f64::from)));
-        let Some(normal) = (b - a).cross(c - a).try_normalize() else { continue };
-        for (place, angle) in around.into_iter().zip([angle(a, b, c), angle(b, c, a), angle(c, a, b)]) {
-            sums[place] += angle * normal;
-            fallback[place] = normal;
+    let around = |triangle: &[u32; 3]| triangle.map(|vertex| places[vertex as usize] as usize);
+    let corner = |triangle: &[u32; 3]| {
+        let [a, b, c] = around(triangle).map(|place| DVec3::from_array(positions[place].map(f64::from)));
+        let normal = (b - a).cross(c - a).try_normalize()?;
+        Some((normal, [angle(a, b, c), angle(b, c, a), angle(c, a, b)]))
+    };
+    // Arcs on all cores, sums in the order of the triangles.
+    for stretch in mesh.triangles.chunks(STRETCH) {
+        let corners: Vec<Option<(DVec3, [f64; 3])>> =
+            stretch.par_iter().with_min_len(1024).map(corner).collect();
+        for (triangle, corners) in stretch.iter().zip(corners) {
+            let Some((normal, angles)) = corners else { continue };
+            for (place, angle) in around(triangle).into_iter().zip(angles) {
+                sums[place] += angle * normal;
+                fallback[place] = normal;
+            }
         }
     }
     let of_place = |place: usize| {
@@ -201,7 +214,7 @@ pub fn vertex_normals(mesh: &Mesh) -> Vec<[f32; 3]> {
         let normal = if sum.length() > 1e-9 { sum.normalize() } else { fallback[place] };
         normal.as_vec3().to_array()
     };
-    places.iter().map(|&place| of_place(place as usize)).collect()
+    places.par_iter().with_min_len(1024).map(|&place| of_place(place as usize)).collect()
 }
 
 /// The angle at `p` between the directions to `q` and `r`.

@@ -42,6 +42,7 @@ pub(crate) use silhouette::silhouette_distance;
 pub(crate) use tap::{Footprint, Tap, depth_along};
 
 use super::{Planes, Representation, VIEWS};
+use crate::cpu::simd;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::mesh::Mesh;
@@ -78,6 +79,7 @@ struct ViewTaps {
 }
 
 impl ViewTaps {
+    #[inline(always)]
     fn tap(&self, pixel: usize) -> Tap {
         Tap { depth: self.depth[pixel], slope: self.slope[pixel], floor: self.floor[pixel] }
     }
@@ -223,10 +225,13 @@ fn continuous(planes: &Planes, view: usize, tau: f32) -> ViewTaps {
     let mut floor = vec![0.0; size * size];
     silhouette_distance(pixels, size, tau, &mut floor, &mut vec![0.0; size]);
     let (mut depth, mut slope) = (vec![0.0; size * size], vec![0.0; size * size]);
-    for (i, &pixel) in pixels.iter().enumerate() {
-        let tap = Tap::continuous(pixel, &VIEWS[view], floor[i]);
-        (depth[i], slope[i]) = (tap.depth, tap.slope);
-    }
+    simd::dispatch(|| {
+        let taps = depth.iter_mut().zip(&mut slope).zip(pixels).zip(&floor);
+        for (((depth, slope), &pixel), &floor) in taps {
+            let tap = Tap::continuous(pixel, &VIEWS[view], floor);
+            (*depth, *slope) = (tap.depth, tap.slope);
+        }
+    });
     ViewTaps { depth, slope, floor }
 }
 

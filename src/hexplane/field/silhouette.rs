@@ -1,6 +1,7 @@
 //! In-plane distance from the background to the silhouette.
 
 use super::tap::{is_foreground, smaller};
+use crate::cpu::simd::{self, Vectorised};
 
 /// Distance in pixels where a column holds no foreground; its square is far above any other in f32.
 const NONE: f32 = 1e6;
@@ -11,7 +12,7 @@ const NONE: f32 = 1e6;
 /// Distances beyond tau are not needed, so the exact Euclidean distance is taken within a window:
 /// first along columns, then the smallest of dx^2 + dy^2 along rows (the separation of Felzenszwalb and
 /// Huttenlocher, "Distance transforms of sampled functions", 2012, without the lower envelope, which pays
-/// only for unbounded reach).
+/// only for unbounded reach). Both passes go a row at a time with a pixel a lane of a vector register.
 pub(crate) fn silhouette_distance(
     pixels: &[[f32; 4]],
     size: usize,
@@ -19,40 +20,79 @@ pub(crate) fn silhouette_distance(
     out: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let edge = 2.0 / size as f32;
-    // A pixel further than this clamps to tau.
-    let reach = ((tau / edge) as usize + 2).min(size);
-    column_distances(pixels, size, out);
-    for (row, pixels) in out.chunks_exact_mut(size).zip(pixels.chunks_exact(size)) {
-        for (square, &distance) in scratch.iter_mut().zip(&*row) {
-            *square = distance * distance;
-        }
-        for (x, (value, &pixel)) in row.iter_mut().zip(pixels).enumerate() {
-            if is_foreground(pixel) {
-                *value = -tau;
-                continue;
+    simd::dispatch(Transform { pixels, size, tau, out, scratch });
+}
+
+struct Transform<'a> {
+    pixels: &'a [[f32; 4]],
+    size: usize,
+    tau: f32,
+    out: &'a mut [f32],
+    scratch: &'a mut [f32],
+}
+
+impl Vectorised for Transform<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { pixels, size, tau, out, scratch } = self;
+        let edge = 2.0 / size as f32;
+        // A pixel further than this clamps to tau.
+        let reach = ((tau / edge) as usize + 2).min(size - 1);
+        column_distances(pixels, size, out);
+        for row in out.chunks_exact_mut(size) {
+            row_distances(row, reach, scratch);
+            for value in row {
+                // Only the foreground has the distance 0.
+                let outside = smaller((value.sqrt() - 1.0) * edge, tau);
+                *value = if *value == 0.0 { -tau } else { outside };
             }
-            let low = x.saturating_sub(reach);
-            let window = &scratch[low..(x + reach + 1).min(size)];
-            let nearest = window.iter().enumerate().fold(NONE * NONE, |best, (i, &square)| {
-                let dx = x.abs_diff(low + i) as f32;
-                smaller(best, square + dx * dx)
-            });
-            *value = smaller((nearest.sqrt() - 1.0) * edge, tau);
+        }
+    }
+}
+
+/// From distances along columns to squared distances: the smallest within `reach` along the row.
+#[inline(always)]
+fn row_distances(row: &mut [f32], reach: usize, squares: &mut [f32]) {
+    for (square, distance) in squares.iter_mut().zip(&mut *row) {
+        *square = *distance * *distance;
+        *distance = *square;
+    }
+    for offset in 1..=reach {
+        let apart = (offset * offset) as f32;
+        for (best, &square) in row.iter_mut().zip(&squares[offset..]) {
+            *best = smaller(*best, square + apart);
+        }
+        for (best, &square) in row[offset..].iter_mut().zip(&*squares) {
+            *best = smaller(*best, square + apart);
         }
     }
 }
 
 /// Pixels to the nearest foreground in the same column: 0 on it, [`NONE`] without any.
+#[inline(always)]
 fn column_distances(pixels: &[[f32; 4]], size: usize, out: &mut [f32]) {
-    for (distance, &pixel) in out.iter_mut().zip(pixels).take(size) {
+    let (first, rest) = out.split_at_mut(size);
+    let (first_pixels, pixels) = pixels.split_at(size);
+    for (distance, &pixel) in first.iter_mut().zip(first_pixels) {
         *distance = if is_foreground(pixel) { 0.0 } else { NONE };
     }
-    for i in size..size * size {
-        out[i] = if is_foreground(pixels[i]) { 0.0 } else { smaller(out[i - size] + 1.0, NONE) };
+    let mut above: &[f32] = first;
+    for (row, pixels) in rest.chunks_exact_mut(size).zip(pixels.chunks_exact(size)) {
+        for ((distance, &above), &pixel) in row.iter_mut().zip(above).zip(pixels) {
+            let further = smaller(above + 1.0, NONE);
+            *distance = if is_foreground(pixel) { 0.0 } else { further };
+        }
+        above = row;
     }
-    for i in (0..size * size - size).rev() {
-        out[i] = smaller(out[i], out[i + size] + 1.0);
+    let mut rows = out.chunks_exact_mut(size).rev();
+    let Some(mut below) = rows.next() else { return };
+    for row in rows {
+        for (distance, &below) in row.iter_mut().zip(&*below) {
+            *distance = smaller(*distance, below + 1.0);
+        }
+        below = row;
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) struct Tap {
 }
 
 /// Whether a pixel (D, N) shows the surface: |N| >= 0.5, and all of it a number.
+#[inline(always)]
 pub(crate) fn is_foreground(pixel: [f32; 4]) -> bool {
     let [depth, x, y, z] = pixel;
     let square = x * x + y * y + z * z;
@@ -35,6 +36,7 @@ pub(crate) fn depth_along(view: &View, p: [f32; 3]) -> f32 {
 
 impl Tap {
     /// The tap of a pixel (D, N); `floor` is its silhouette distance.
+    #[inline(always)]
     pub fn continuous(pixel: [f32; 4], view: &View, floor: f32) -> Self {
         if !is_foreground(pixel) {
             return Self { depth: IN_FRONT, slope: 1.0, floor };
@@ -54,6 +56,7 @@ impl Tap {
     }
 
     /// The vote on a point at world depth `w`.
+    #[inline(always)]
     pub fn vote(self, w: f32, tau: f32) -> f32 {
         smaller(larger(larger((self.depth - w) * self.slope, self.floor), -tau), tau)
     }
@@ -104,6 +107,7 @@ impl Footprint {
     }
 
     /// Upper left, upper right, lower left, lower right.
+    #[inline(always)]
     pub fn pixels(&self) -> [usize; 4] {
         let Self { pixel, size, .. } = *self;
         [pixel, pixel + 1, pixel + size, pixel + size + 1]
@@ -118,29 +122,35 @@ impl Footprint {
 
 /// The pixel at or before a coordinate in [-1,1] along a row or column, and the fraction towards the
 /// next one. Beyond the outermost centres the outermost pixels hold.
+#[inline(always)]
 pub(crate) fn position(coordinate: f32, size: usize) -> (usize, f32) {
     let x = ((coordinate + 1.0) * 0.5 * size as f32 - 0.5).clamp(0.0, (size - 1) as f32);
     let index = (x as usize).min(size - 2);
     (index, x - index as f32)
 }
 
+#[inline(always)]
 pub(crate) fn lerp(a: f32, b: f32, t: f32) -> f32 {
     a + (b - a) * t
 }
 
 /// The larger of two numbers, as one instruction (f32::max must also care for NaN).
+#[inline(always)]
 pub(crate) fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+#[inline(always)]
 pub(crate) fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
+#[inline(always)]
 fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
+#[inline(always)]
 fn length(v: [f32; 3]) -> f32 {
     dot(v, v).sqrt()
 }

@@ -27,7 +27,9 @@ impl Bins {
     pub fn new(screen: &Screen) -> Self {
         let bands = screen.size.div_ceil(BAND);
         let chunk = |(index, triangles): (usize, &[[u32; 3]])| {
-            let mut of_band = vec![Vec::new(); bands];
+            // Twice what triangles spread evenly ask for.
+            let mut of_band: Vec<Vec<u32>> =
+                (0..bands).map(|_| Vec::with_capacity(2 * triangles.len() / bands)).collect();
             for triangle in index * CHUNK..index * CHUNK + triangles.len() {
                 let (first, past) = screen.rows(triangle);
                 if first < past {
@@ -83,24 +85,72 @@ impl Fragments {
         for edge in &mut edges {
             edge.value -= edge.bias();
         }
-        for row in first..past {
-            let (mut column, end) = if width <= NARROW { (0, width) } else { span(&edges, width) };
-            let by = depth.b * (f64::from(row) + 0.5 - depth.y);
-            let base = (row as usize - rows.start) * self.stride + outline.cols.0 as usize;
+        let base = (first as usize - rows.start) * self.stride + outline.cols.0 as usize;
+        if width > NARROW {
+            self.draw_wide(outline, depth, id, edges, first..past, base);
+            return;
+        }
+        // Column by column of blocks, so that what a row changes is one addition an edge.
+        for column in (0..width).step_by(LANES) {
+            // Not by `map`, which is not inlined and so not compiled for wide vectors.
+            let [a, b, c] = &edges;
+            let at_column = f64::from(column);
+            let mut values = [a.block(at_column), b.block(at_column), c.block(at_column)];
+            let steps = [a.row_step as f64, b.row_step as f64, c.row_step as f64];
+            let across = depth.across(f64::from(outline.cols.0 + column));
+            let mut at = base + column as usize;
+            for row in first..past {
+                let mut inside = [true; LANES];
+                for (values, step) in values.iter_mut().zip(steps) {
+                    for (inside, value) in inside.iter_mut().zip(values) {
+                        *inside &= *value >= 0.0;
+                        *value += step;
+                    }
+                }
+                self.keep(at, &depth.block(&across, row), &inside, id);
+                at += self.stride;
+            }
+        }
+    }
+
+    /// As [`Fragments::draw`], for a triangle so wide that its span is looked for in every row. `base` is the first
+    /// pixel of the bounding box in the first of the rows.
+    #[inline(always)]
+    fn draw_wide(
+        &mut self,
+        outline: &Outline,
+        depth: &DepthPlane,
+        id: u64,
+        mut edges: [Edge; 3],
+        rows: Range<i32>,
+        mut base: usize,
+    ) {
+        for row in rows {
+            let (mut column, end) = span(&edges, outline.cols.1 - outline.cols.0);
             while column < end {
-                let t = depth.block(f64::from(outline.cols.0 + column), by);
-                let inside = inside(&edges, f64::from(column));
-                let pixels = base + column as usize..;
-                let near = self.near[pixels.clone()].first_chunk_mut().expect("a row has room for its lanes");
-                let far = self.far[pixels].first_chunk_mut().expect("a row has room for its lanes");
-                nearest(near, &t, &inside, id, |t| t);
-                nearest(far, &t, &inside, id, |t| 1.0 - t);
+                let mut inside = [true; LANES];
+                for edge in &edges {
+                    let values = edge.block(f64::from(column));
+                    inside.iter_mut().zip(values).for_each(|(inside, value)| *inside &= value >= 0.0);
+                }
+                let across = depth.across(f64::from(outline.cols.0 + column));
+                self.keep(base + column as usize, &depth.block(&across, row), &inside, id);
                 column += LANES as i32;
             }
             for edge in &mut edges {
                 edge.value += edge.row_step;
             }
+            base += self.stride;
         }
+    }
+
+    /// Draws the depths `t` of triangle `id` to the pixels from `at` on that are inside it.
+    #[inline(always)]
+    fn keep(&mut self, at: usize, t: &[f32; LANES], inside: &[bool; LANES], id: u64) {
+        let near = self.near[at..].first_chunk_mut().expect("a row has room for its lanes");
+        nearest(near, t, inside, id, |t| t);
+        let far = self.far[at..].first_chunk_mut().expect("a row has room for its lanes");
+        nearest(far, t, inside, id, |t| 1.0 - t);
     }
 }
 
@@ -121,18 +171,17 @@ fn nearest(
     }
 }
 
-/// Whether all edge functions are >= 0, for [`LANES`] columns from `column` of the bounding box on. Exact: the
-/// values are integers that f64 holds.
-#[inline(always)]
-fn inside(edges: &[Edge; 3], column: f64) -> [bool; LANES] {
-    let mut all = [true; LANES];
-    for edge in edges {
-        let (value, step) = (edge.value as f64, edge.step as f64);
-        for (lane, inside) in all.iter_mut().enumerate() {
-            *inside &= value + step * (column + lane as f64) >= 0.0;
+impl Edge {
+    /// The values at [`LANES`] columns from `column` of the bounding box on. Exact: integers that f64 holds.
+    #[inline(always)]
+    fn block(&self, column: f64) -> [f64; LANES] {
+        let (value, step) = (self.value as f64, self.step as f64);
+        let mut values = [0.0; LANES];
+        for (lane, out) in values.iter_mut().enumerate() {
+            *out = value + step * (column + lane as f64);
         }
+        values
     }
-    all
 }
 
 /// The columns (from the bounding box, `start..end` within `0..width`) where all edge functions are >= 0.
@@ -183,12 +232,23 @@ impl DepthPlane {
         Self { a, b, x: p0[0], y: p0[1], z: p0[2], low, high }
     }
 
-    /// At [`LANES`] pixels from `column` on.
+    /// What the columns add, at [`LANES`] pixels from `column` on.
     #[inline(always)]
-    fn block(&self, column: f64, by: f64) -> [f32; LANES] {
+    fn across(&self, column: f64) -> [f64; LANES] {
+        let mut values = [0.0; LANES];
+        for (lane, out) in values.iter_mut().enumerate() {
+            *out = self.a * (column + lane as f64 + 0.5 - self.x);
+        }
+        values
+    }
+
+    /// The depths of these pixels in a row.
+    #[inline(always)]
+    fn block(&self, across: &[f64; LANES], row: i32) -> [f32; LANES] {
+        let by = self.b * (f64::from(row) + 0.5 - self.y);
         let mut depths = [0.0; LANES];
-        for (lane, depth) in depths.iter_mut().enumerate() {
-            let t = (self.a * (column + lane as f64 + 0.5 - self.x) + by) + self.z;
+        for (depth, across) in depths.iter_mut().zip(across) {
+            let t = (across + by) + self.z;
             // These selects, unlike min and max, turn -0 into the +0 that the keys need.
             let t = if t > self.low { t } else { self.low };
             *depth = (if t < self.high { t } else { self.high }) as f32;

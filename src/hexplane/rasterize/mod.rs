@@ -44,12 +44,12 @@ mod shade;
 
 use super::{Planes, Representation};
 use crate::cpu::simd::{self, Vectorised};
+use crate::cpu::unwritten::{Part, Unwritten};
 use crate::cuda::Queue;
 use crate::device::Device;
 use crate::mesh::{Mesh, Similarity};
 use crate::{Error, Result};
 use fill::{Bins, Fragments};
-use rayon::iter::repeat_n;
 use rayon::prelude::*;
 use screen::{PAIRS, Screen};
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,9 @@ pub const MAX_SIZE: usize = 4096;
 /// edge functions below 2^53, which [`fill`] relies on.
 const GUARD: f32 = 4.0;
 
+/// Triangles or vertices that a task checks.
+const CHECKED: usize = 8192;
+
 /// Rows of pixels that one task owns: its two visibility buffers stay in a core's own cache.
 const BAND: usize = 32;
 
@@ -89,21 +92,29 @@ pub fn rasterize(
     representation: Representation,
     normals: Normals,
 ) -> Result<Planes> {
+    // From inside the pool, whose threads then hand work to each other and wake nobody for each step.
+    let values = rayon::scope(|_| planes(mesh, size, representation, normals))?;
+    Ok(Planes { representation, size, values, transform: *transform })
+}
+
+/// The values of [`rasterize`].
+fn planes(mesh: &Mesh, size: usize, representation: Representation, normals: Normals) -> Result<Vec<f32>> {
     check(mesh, size)?;
-    let mut shader = Shader::new(mesh, representation, normals);
-    let screens = PAIRS.map(|pair| {
+    let screen = |&pair: &(usize, usize)| {
         let screen = Screen::new(pair, mesh, size);
         let bins = Bins::new(&screen);
         (screen, bins)
-    });
+    };
+    let (mut shader, screens): (_, Vec<_>) =
+        rayon::join(|| Shader::new(mesh, representation, normals), || PAIRS.par_iter().map(screen).collect());
     let len = 6 * size * size * representation.channels();
-    let mut values: Vec<f32> = repeat_n(0.0, len).with_min_len(1 << 16).collect();
-    let side = draw(&shader, &screens, &mut values).side();
+    let mut values = Unwritten::new(len);
+    let side = draw(&shader, &screens, &mut values, len).side();
     if side != Side::Winding {
         shader.side = side;
-        draw(&shader, &screens, &mut values);
+        draw(&shader, &screens, &mut values, len);
     }
-    Ok(Planes { representation, size, values, transform: *transform })
+    Ok(values.finish())
 }
 
 /// [`rasterize`] on a device: the same bits, and the same errors beside the device's own.
@@ -138,30 +149,36 @@ pub fn rasterize_in_batches(
     Ok(Planes { representation, size, values, transform: Similarity::default() })
 }
 
-/// Fills all planes, a task a band of a pair of views.
-fn draw(shader: &Shader, screens: &[(Screen, Bins)], values: &mut [f32]) -> Count {
+/// Fills all planes of `len` values together, a task a band of a pair of views.
+fn draw(shader: &Shader, screens: &[(Screen, Bins)], values: &mut Unwritten, len: usize) -> Count {
     let size = screens[0].0.size;
-    let plane_len = values.len() / 6;
-    let band_len = BAND * (plane_len / size);
-    let mut views: Vec<Option<&mut [f32]>> = values.chunks_mut(plane_len).map(Some).collect();
+    let (row_len, bands, last) = (len / (6 * size), size.div_ceil(BAND), (size - 1) / BAND);
+    // The view that mirrors the rows has its bands from the last one up.
+    let mirrored = screens.iter().find(|(screen, _)| screen.mirror_rows).map(|(screen, _)| screen.far);
+    let band_at = |view: usize, place: usize| if mirrored == Some(view) { last - place } else { place };
+    let places = || (0..6).flat_map(|view| (0..bands).map(move |place| (view, place)));
+    let lens = places().map(|(view, place)| row_len * rows_of(band_at(view, place), size).len());
+    let mut parts: Vec<Option<Part>> = values.parts(lens).map(Some).collect();
+    let mut take = |view: usize, band: usize| {
+        // `band_at` is its own inverse.
+        parts[view * bands + band_at(view, band)].take().expect("each view is in one pair")
+    };
     let mut tasks = Vec::new();
     for (screen, bins) in screens {
-        let mut take = |view: usize| views[view].take().expect("each view is in one pair");
-        let near = take(screen.near).chunks_mut(band_len);
-        let far: Vec<&mut [f32]> = if screen.mirror_rows {
-            take(screen.far).rchunks_mut(band_len).collect()
-        } else {
-            take(screen.far).chunks_mut(band_len).collect()
-        };
-        tasks.extend(near.zip(far).enumerate().map(|(band, (near, far))| (screen, bins, band, near, far)));
+        let pair = |band: usize| (screen, bins, band, take(screen.near, band), take(screen.far, band));
+        tasks.extend((0..bands).map(pair));
     }
     let memory = || (Fragments::new(size), Scratch::new(size));
     let band = |(fragments, scratch): &mut (Fragments, Scratch),
                 (screen, bins, band, near, far): (_, _, usize, _, _)| {
-        let rows = band * BAND..((band + 1) * BAND).min(size);
+        let rows = rows_of(band, size);
         simd::dispatch(BandTask { shader, screen, bins, band, rows, near, far, fragments, scratch })
     };
     tasks.into_par_iter().map_init(memory, band).reduce(Count::default, Count::add)
+}
+
+fn rows_of(band: usize, size: usize) -> Range<usize> {
+    band * BAND..((band + 1) * BAND).min(size)
 }
 
 /// A band of rows of a screen, and where its two views go.
@@ -171,8 +188,8 @@ struct BandTask<'a> {
     bins: &'a Bins,
     band: usize,
     rows: Range<usize>,
-    near: &'a mut [f32],
-    far: &'a mut [f32],
+    near: Part<'a>,
+    far: Part<'a>,
     fragments: &'a mut Fragments,
     scratch: &'a mut Scratch,
 }
@@ -203,14 +220,19 @@ fn check(mesh: &Mesh, size: usize) -> Result<()> {
     }
     let vertices = mesh.positions.len();
     let outside = |corners: &[u32; 3]| corners.iter().any(|&v| v as usize >= vertices);
-    if let Some(triangle) = mesh.triangles.par_iter().position_first(outside) {
+    // Chunks are tested without a search, which would look at what the other threads found a triangle.
+    if mesh.triangles.par_chunks(CHECKED).any(|triangles| triangles.iter().any(outside))
+        && let Some(triangle) = mesh.triangles.iter().position(outside)
+    {
         let problem = format!("corners {:?} of {vertices} vertices", mesh.triangles[triangle]);
         return Err(Error::new(format!("mesh: triangle {triangle}"), problem, "repair the indices"));
     }
-    // A comparison with NaN is false, so NaN is unusable too.
-    let usable = |p: [f32; 3]| p.iter().all(|c| c.abs() <= GUARD);
-    let unusable = |triangle: &usize| !mesh.corners(*triangle).into_iter().all(usable);
-    if let Some(triangle) = (0..mesh.triangles.len()).into_par_iter().find_first(unusable) {
+    // A comparison with NaN is false, so NaN is unusable too. Vertices that no triangle uses may be anything.
+    let usable = |p: &[f32; 3]| p.iter().all(|c| c.abs() <= GUARD);
+    let unusable = |&triangle: &usize| !mesh.corners(triangle).iter().all(usable);
+    if !mesh.positions.par_chunks(CHECKED).all(|positions| positions.iter().all(usable))
+        && let Some(triangle) = (0..mesh.triangles.len()).find(unusable)
+    {
         let place = format!("mesh: triangle {triangle}");
         let problem = format!("expected corners in [-1,1]^3, found {:?}", mesh.corners(triangle));
         return Err(Error::new(place, problem, "normalise the mesh, or repair its coordinates"));

@@ -3,6 +3,7 @@
 use super::Normals;
 use super::fill::{EMPTY, Fragments, LANES};
 use super::screen::Screen;
+use crate::cpu::unwritten::Part;
 use crate::hexplane::Representation;
 use crate::mesh::Mesh;
 use crate::mesh::normalise::vertex_normals;
@@ -65,15 +66,25 @@ pub struct Shader<'a> {
 /// What shading a row needs and forgets.
 pub struct Scratch {
     /// The facets used last, by the last digits of their triangle: most are seen in several rows.
-    facets: Vec<(u32, Facet)>,
+    facets: Vec<Facet>,
+    /// The triangles that they are of.
+    triangles: Vec<u32>,
     /// x, y and z of the normals of a row, not of unit length, with room for the lanes that stick out.
     normals: [Vec<f32>; 3],
+    /// The values of a row, with the same room.
+    pixels: Vec<[f32; 4]>,
+    hits: Vec<f32>,
 }
 
 impl Scratch {
     pub fn new(size: usize) -> Self {
-        let facets = vec![(u32::MAX, Facet::default()); CACHED];
-        Self { facets, normals: std::array::from_fn(|_| vec![0.0; size + LANES]) }
+        Self {
+            facets: vec![Facet::default(); CACHED],
+            triangles: vec![u32::MAX; CACHED],
+            normals: std::array::from_fn(|_| vec![0.0; size + LANES]),
+            pixels: vec![BACKGROUND; size + LANES],
+            hits: vec![0.0; size],
+        }
     }
 }
 
@@ -93,8 +104,8 @@ impl<'a> Shader<'a> {
         Self { triangles: &mesh.triangles, representation, side: Side::Winding, faces, vertices }
     }
 
-    /// Writes `rows` of a view from the keys of a band. `far`: into the mirror image. Counts nothing for
-    /// binary planes, which have no sides.
+    /// Writes `rows` of a view from the keys of a band to `out`. `far`: of the mirror image. Counts nothing for binary
+    /// planes, which have no sides.
     #[inline(always)]
     pub fn resolve(
         &self,
@@ -103,32 +114,33 @@ impl<'a> Shader<'a> {
         rows: Range<usize>,
         far: bool,
         scratch: &mut Scratch,
-        out: &mut [f32],
+        mut out: Part,
     ) -> Count {
         let mut total = Count::default();
-        scratch.facets.fill((u32::MAX, Facet::default()));
+        scratch.triangles.fill(u32::MAX);
         let keys = if far { &fragments.far } else { &fragments.near };
-        let mirror = far && !screen.mirror_rows;
+        let (mirror, size) = (far && !screen.mirror_rows, screen.size);
         let count = rows.len();
-        let row_len = out.len() / count;
-        for (local, (row, keys)) in rows.zip(keys.chunks(fragments.stride)).enumerate() {
-            let keys = &keys[..screen.size];
-            let target = if far && screen.mirror_rows { count - 1 - local } else { local };
-            let out = &mut out[target * row_len..][..row_len];
+        for place in 0..count {
+            let local = if far && screen.mirror_rows { count - 1 - place } else { place };
+            let (row, keys) = (rows.start + local, &keys[local * fragments.stride..][..fragments.stride]);
             match self.representation {
                 Representation::Binary => {
-                    keys.iter().zip(&mut *out).for_each(|(&key, out)| *out = f32::from(key != EMPTY));
+                    let hits = &mut scratch.hits[..size];
+                    keys.iter().zip(&mut *hits).for_each(|(&key, hit)| *hit = f32::from(key != EMPTY));
                     if mirror {
-                        out.reverse();
+                        hits.reverse();
                     }
+                    out.append(hits);
                 }
                 Representation::Continuous => {
-                    total = total.add(self.normals(screen, far, keys, row, scratch));
-                    let pixels = out.as_chunks_mut::<4>().0;
-                    write_row(keys, &scratch.normals, pixels);
+                    total = total.add(self.normals(screen, far, &keys[..size], row, scratch));
+                    write_row(keys, &scratch.normals, &mut scratch.pixels);
+                    let pixels = &mut scratch.pixels[..size];
                     if mirror {
                         pixels.reverse();
                     }
+                    out.append(pixels.as_flattened());
                 }
             }
         }
@@ -142,18 +154,20 @@ impl<'a> Shader<'a> {
         let mut column = 0;
         while column < keys.len() {
             if keys[column] == EMPTY {
-                column += 1;
+                let ahead = keys[column..].first_chunk::<LANES>();
+                column += if ahead.is_some_and(is_empty) { LANES } else { 1 };
                 continue;
             }
             let (start, triangle) = (column, keys[column] as u32);
             while column < keys.len() && keys[column] as u32 == triangle {
                 column += 1;
             }
-            let slot = &mut scratch.facets[triangle as usize % CACHED];
-            if slot.0 != triangle {
-                *slot = (triangle, self.facet(screen, far, triangle as usize));
+            let slot = triangle as usize % CACHED;
+            if scratch.triangles[slot] != triangle {
+                scratch.triangles[slot] = triangle;
+                scratch.facets[slot] = self.facet(screen, far, triangle as usize);
             }
-            let facet = &slot.1;
+            let facet = &scratch.facets[slot];
             facet.write(row as f32, start..column, &mut scratch.normals);
             count.hits += column - start;
             count.inside += if facet.inside { column - start } else { 0 };
@@ -171,7 +185,8 @@ impl<'a> Shader<'a> {
         } else if self.side == Side::Inverted || (self.side == Side::Seen && inside) {
             face = [-face[0], -face[1], -face[2]];
         }
-        let flat = Facet { inside, face, normal: face, sided: true, ..Facet::default() };
+        let normal = [face[0], face[1], face[2], 0.0];
+        let flat = Facet { inside, face, normal, sided: true, ..Facet::default() };
         let Some(normals) = &self.vertices else { return flat };
         let Some(outline) = screen.outline(triangle) else { return flat };
         let triangle = self.triangles[triangle];
@@ -186,6 +201,8 @@ impl<'a> Shader<'a> {
             let weight = edge.value as f32 * inverse;
             let down = edge.row_step as f32 * inverse;
             let across = edge.step as f32 * inverse;
+            // Four lanes make one vector.
+            let corner = [corner[0], corner[1], corner[2], 0.0];
             for (axis, c) in corner.iter().enumerate() {
                 facet.normal[axis] += weight * c;
                 facet.down[axis] += down * c;
@@ -199,6 +216,7 @@ impl<'a> Shader<'a> {
 /// 1 where the normals of all corners are within 60 degrees of the face's, -1 where their opposites are, so that
 /// what is interpolated between them is too (such vectors form a convex cone). `None` where a pixel could decide
 /// otherwise: near the limit, and for lengths so far from 1 that rounding could.
+#[inline(always)]
 fn common_side(corners: &[[f32; 3]; 3], face: [f32; 3]) -> Option<f32> {
     let sign = 1f32.copysign(dot(corners[0], face));
     let agrees = |n: &[f32; 3]| {
@@ -218,10 +236,10 @@ struct Facet {
     /// Geometric, outward.
     face: [f32; 3],
     /// Interpolated, at pixel `origin` (row, column).
-    normal: [f32; 3],
+    normal: [f32; 4],
     /// Its change a row and a column.
-    down: [f32; 3],
-    across: [f32; 3],
+    down: [f32; 4],
+    across: [f32; 4],
     origin: [f32; 2],
 }
 
@@ -230,12 +248,21 @@ impl Facet {
     #[inline(always)]
     fn write(&self, row: f32, run: Range<usize>, normals: &mut [Vec<f32>; 3]) {
         let down = row - self.origin[0];
+        let mut base = [0.0; 4];
+        for (axis, base) in base.iter_mut().enumerate() {
+            *base = self.normal[axis] + self.down[axis] * down;
+        }
         for start in run.clone().step_by(LANES) {
+            let mut across = [0.0; LANES];
+            for (lane, across) in across.iter_mut().enumerate() {
+                // Columns are whole numbers that f32 holds.
+                *across = (start as f32 + lane as f32) - self.origin[1];
+            }
             for (axis, normals) in normals.iter_mut().enumerate() {
-                let base = self.normal[axis] + self.down[axis] * down;
-                let lanes = &mut normals[start..start + LANES];
-                for (lane, normal) in lanes.iter_mut().enumerate() {
-                    *normal = base + self.across[axis] * ((start + lane) as f32 - self.origin[1]);
+                let lanes: &mut [f32; LANES] =
+                    normals[start..].first_chunk_mut().expect("a row has room for its lanes");
+                for (normal, across) in lanes.iter_mut().zip(across) {
+                    *normal = base[axis] + self.across[axis] * across;
                 }
             }
         }
@@ -259,18 +286,35 @@ impl Facet {
     }
 }
 
-/// Depth and unit normal of a row.
+/// Depth and unit normal of a row, a few pixels at a time: most of them show nothing.
 #[inline(always)]
 fn write_row(keys: &[u64], [x, y, z]: &[Vec<f32>; 3], out: &mut [[f32; 4]]) {
-    let normals = x.iter().zip(y).zip(z);
-    for ((&key, ((&x, &y), &z)), out) in keys.iter().zip(normals).zip(out) {
-        let scale = (x * x + y * y + z * z).sqrt().recip();
-        let depth = f32::from_bits((key >> 32) as u32);
-        let pixel = [depth, x * scale, y * scale, z * scale];
-        *out = if key == EMPTY { BACKGROUND } else { pixel };
+    let keys = keys.as_chunks::<LANES>().0;
+    let normals = x.as_chunks::<LANES>().0.iter().zip(y.as_chunks().0).zip(z.as_chunks().0);
+    for ((keys, ((x, y), z)), out) in keys.iter().zip(normals).zip(out.as_chunks_mut().0) {
+        *out = if is_empty(keys) { [BACKGROUND; LANES] } else { block(keys, x, y, z) };
     }
 }
 
+#[inline(always)]
+fn is_empty(keys: &[u64; LANES]) -> bool {
+    keys.iter().fold(EMPTY, |all, key| all & key) == EMPTY
+}
+
+#[inline(always)]
+fn block(keys: &[u64; LANES], x: &[f32; LANES], y: &[f32; LANES], z: &[f32; LANES]) -> [[f32; 4]; LANES] {
+    let mut out = [BACKGROUND; LANES];
+    for (lane, out) in out.iter_mut().enumerate() {
+        let (x, y, z) = (x[lane], y[lane], z[lane]);
+        let scale = (x * x + y * y + z * z).sqrt().recip();
+        let depth = f32::from_bits((keys[lane] >> 32) as u32);
+        let pixel = [depth, x * scale, y * scale, z * scale];
+        *out = if keys[lane] == EMPTY { BACKGROUND } else { pixel };
+    }
+    out
+}
+
+#[inline(always)]
 fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }

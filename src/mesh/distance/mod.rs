@@ -307,8 +307,11 @@ impl Vectorised for InsideTask<'_> {
             let radius = closest.map_or(0.0, |closest| closest[index].distance);
             let use_balls = mesh.is_closed() && closest.is_some();
             let known = if use_balls { balls.inside(point, radius) } else { None };
-            let inside =
-                known.unwrap_or_else(|| mesh.winding_at(mesh.frame.to(point), &mut stack).abs() > 0.5);
+            // Not by a closure, which is not inlined and so not compiled for wide vectors.
+            let inside = match known {
+                Some(inside) => inside,
+                None => mesh.winding_at(mesh.frame.to(point), &mut stack).abs() > 0.5,
+            };
             if use_balls && known.is_none_or(|_| balls.is_worth(radius)) {
                 balls.keep(Ball { centre: point, radius, inside });
             }
