@@ -2,6 +2,7 @@
 
 use super::cuda;
 use super::{Backward, Case, CaseInput, ELEMENTWISE_CHUNK, Forward, Memory, Op, Oracle, Storage};
+use crate::cpu::simd::{self, Vectorised};
 use crate::cuda::{Launch, THREADS, int, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -21,6 +22,46 @@ const CUDA_CHUNK: usize = 256 * 16;
 fn chunk_len(channels: usize) -> usize {
     (ELEMENTWISE_CHUNK / channels).max(1) * channels
 }
+
+/// The weighted sum of the squared differences of whole pixels, in parts.
+struct Squares<'a> {
+    x: &'a [f32],
+    target: &'a [f32],
+    weight: &'a [f32],
+}
+
+impl Vectorised for Squares<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let Self { x, target, weight } = self;
+        // A line of whole pixels, where a few channels make one.
+        let whole = LINE.is_multiple_of(weight.len());
+        let lines = if whole { x.len() / LINE * LINE } else { 0 };
+        let mut line = [0.0; LINE];
+        if whole {
+            line.chunks_exact_mut(weight.len()).for_each(|pixel| pixel.copy_from_slice(weight));
+        }
+        let mut sums = [0.0f64; LINE];
+        for (x, t) in x[..lines].as_chunks::<LINE>().0.iter().zip(target[..lines].as_chunks::<LINE>().0) {
+            for lane in 0..LINE {
+                let d = x[lane] - t[lane];
+                sums[lane] += f64::from(line[lane] * d * d);
+            }
+        }
+        for (x, t) in x[lines..].chunks_exact(weight.len()).zip(target[lines..].chunks_exact(weight.len())) {
+            for c in 0..weight.len() {
+                let d = x[c] - t[c];
+                sums[c % LINE] += f64::from(weight[c] * d * d);
+            }
+        }
+        sums.iter().sum()
+    }
+}
+
+/// Values of a line of [`Squares`]: four channels fill it four times.
+const LINE: usize = 16;
 
 impl Op for Mse {
     fn name(&self) -> &'static str {
@@ -78,12 +119,7 @@ impl Op for Mse {
         let chunk = chunk_len(weight.len());
         let chunks = x.par_chunks(chunk).zip(target.par_chunks(chunk));
         call.workspace.par_iter_mut().zip(chunks).for_each(|(partial, (x, target))| {
-            let pixels = x.chunks_exact(weight.len()).zip(target.chunks_exact(weight.len()));
-            let squares = pixels.map(|(x, t)| {
-                let square = |c: usize| weight[c] * (x[c] - t[c]) * (x[c] - t[c]);
-                f64::from((0..weight.len()).map(square).sum::<f32>())
-            });
-            *partial = squares.sum::<f64>() as f32;
+            *partial = simd::dispatch(Squares { x, target, weight }) as f32;
         });
         let total: f64 = call.workspace.iter().map(|&partial| f64::from(partial)).sum();
         call.output[0] = (total / x.len() as f64) as f32;
