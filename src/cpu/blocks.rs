@@ -232,7 +232,7 @@ pub(super) fn transposed_workspace_len(kernel: &Kernel, len: usize, columns: usi
     Split::new(kernel, len, columns, count).partial_len() + workspace_len()
 }
 
-fn add_partial_sums(partial: &[f32], size: usize, dw: &mut [f32], add: bool) {
+pub(super) fn add_partial_sums(partial: &[f32], size: usize, dw: &mut [f32], add: bool) {
     const CHUNK: usize = 1 << 12;
     dw.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, dw)| {
         let (first, rest) = partial.split_at(size);

@@ -1,6 +1,7 @@
 //! CPU building blocks: memory, SIMD selection, GEMM micro-kernels, convolution cores, normalisation, vector functions, peak rates.
 
 pub mod arena;
+pub mod bf16;
 pub mod conv;
 pub mod group_norm;
 pub mod mapped;
