@@ -160,7 +160,7 @@ fn print_plan(device: &Device, precision: Precision, settings: &Settings) -> Res
     console::result(format_args!("one step of {batch} mesh(es), preset {:?}, on {device}", settings.preset))?;
     console::result(format_args!("{}", Budget::new(settings, device.kind(), batch)?))?;
     let (name, kind, bytes) = match device {
-        Device::Cpu => {
+        Device::Cpu | Device::CpuBf16 => {
             ("a card of 12 GB such as an RTX 3060".to_string(), reference(precision), REFERENCE_BYTES)
         }
         Device::Cuda(queue) => (device.to_string(), device.kind(), queue.context().free()?),

@@ -7,6 +7,7 @@ pub mod group_norm;
 pub mod mapped;
 pub mod math;
 pub mod peak;
+pub mod products;
 pub mod simd;
 
 mod blocks;

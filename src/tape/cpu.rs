@@ -3,12 +3,20 @@
 use super::graph::{Graph, Node, Origin};
 use super::plan::Plan;
 use crate::cpu::arena::Arena;
+use crate::cpu::products::Products;
 use crate::ops::{Backward, Forward, Gradient, Tensor};
 use crate::shape::Shape;
 use rayon::prelude::*;
 use std::ops::Range;
 
-pub fn forward(graph: &Graph, plan: &Plan, arena: &mut Arena, index: usize, parameters: &[f32]) {
+pub fn forward(
+    graph: &Graph,
+    plan: &Plan,
+    products: Products,
+    arena: &mut Arena,
+    index: usize,
+    parameters: &[f32],
+) {
     let (node, place) = (&graph.nodes[index], &plan.nodes[index]);
     let inputs = Inputs::new(graph, plan, node, |_| true);
     let writes = [plan.values[node.output.0].clone(), place.saved.clone(), place.forward_workspace.clone()];
@@ -17,12 +25,13 @@ pub fn forward(graph: &Graph, plan: &Plan, arena: &mut Arena, index: usize, para
     let (Some(workspace), Some(saved), Some(output)) = (writes.pop(), writes.pop(), writes.pop()) else {
         unreachable!("three pieces were asked for");
     };
-    node.op.forward_cpu(Forward { inputs: &tensors, output, saved, workspace });
+    node.op.forward_cpu(Forward { products, inputs: &tensors, output, saved, workspace });
 }
 
 pub fn backward(
     graph: &Graph,
     plan: &Plan,
+    products: Products,
     arena: &mut Arena,
     index: usize,
     parameters: &[f32],
@@ -49,6 +58,7 @@ pub fn backward(
     }
     let n = reads.len();
     node.op.backward_cpu(Backward {
+        products,
         inputs: &inputs.tensors(&reads, parameters),
         output: reads[n - 1],
         output_gradient: reads[n - 3],

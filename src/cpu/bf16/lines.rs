@@ -4,9 +4,6 @@ use super::tiles::{SIDE, STEP, STEP_OF_B, TILE};
 use crate::cpu::simd::{self, Vectorised};
 use rayon::prelude::*;
 
-/// Half of these are the pairs that a tile has.
-const BLOCK: usize = 2 * TILE;
-
 /// The bits of `x` with those of bf16 above, rounded. NaN stays NaN.
 #[inline(always)]
 fn rounded(x: f32) -> u32 {
@@ -156,29 +153,38 @@ impl Vectorised for Pack<'_> {
     fn run(self) {
         let m = self.matrix;
         let (terms, columns) = (m.depth - self.d, m.columns.saturating_sub(self.n));
-        let zeros = [0.0; BLOCK];
         if m.adjoint {
             let start = (m.taps - 1 - self.tap) * m.columns + self.n;
             let mut rows = [[0; TILE]; TILE];
             for (index, row) in rows.iter_mut().enumerate().take(columns) {
-                let from = &m.values[(start + index) * m.depth + self.d..];
-                let mut line = zeros;
-                let count = terms.min(BLOCK);
-                line[..count].copy_from_slice(&from[..count]);
-                *row = std::array::from_fn(|i| pair(line[2 * i], line[2 * i + 1]));
+                let line: [f32; 2 * TILE] = padded(m.values, (start + index) * m.depth + self.d, terms);
+                let pairs = line.as_chunks().0;
+                row.iter_mut().zip(pairs).for_each(|(word, &[first, second])| *word = pair(first, second));
             }
             return transpose(&rows, self.words);
         }
-        for (index, words) in self.words.chunks_exact_mut(TILE).enumerate() {
-            let mut lines = [[0.0; TILE]; 2];
-            for (line, term) in lines.iter_mut().zip(2 * index..).filter(|(_, term)| *term < terms && columns > 0) {
-                let start = (self.tap * m.depth + self.d + term) * m.columns + self.n;
-                let count = columns.min(TILE);
-                line[..count].copy_from_slice(&m.values[start..start + count]);
-            }
-            words.iter_mut().enumerate().for_each(|(i, word)| *word = pair(lines[0][i], lines[1][i]));
+        for (index, words) in self.words.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+            let line = |term: usize| -> [f32; TILE] {
+                let there = if term < terms { columns } else { 0 };
+                padded(m.values, (self.tap * m.depth + self.d + term) * m.columns + self.n, there)
+            };
+            let both = line(2 * index).into_iter().zip(line(2 * index + 1));
+            words.iter_mut().zip(both).for_each(|(word, (first, second))| *word = pair(first, second));
         }
     }
+}
+
+/// The values from `start` on, zeros behind the first `count`.
+#[inline(always)]
+fn padded<const N: usize>(values: &[f32], start: usize, count: usize) -> [f32; N] {
+    if count >= N {
+        return *values[start..].first_chunk().expect("a matrix has its values");
+    }
+    let mut line = [0.0; N];
+    if count > 0 {
+        line[..count].copy_from_slice(&values[start..start + count]);
+    }
+    line
 }
 
 /// `to` `[column][row]`.

@@ -12,7 +12,7 @@ mod tests;
 mod tiles;
 mod weight_gradient;
 
-pub use tiles::available;
+pub use tiles::{available, means};
 
 use super::conv::ConvShape;
 use super::shared::SharedSlice;
@@ -184,11 +184,7 @@ fn forward_target<'a>(
     }
 }
 
-fn data_target<'a>(
-    grid: &Grid,
-    dx: &'a mut [f32],
-    (bias, add): (Option<&'a [f32]>, bool),
-) -> Target<'a> {
+fn data_target<'a>(grid: &Grid, dx: &'a mut [f32], (bias, add): (Option<&'a [f32]>, bool)) -> Target<'a> {
     let shape = grid.shape;
     let row = shape.in_width * shape.in_channels;
     Target {

@@ -8,8 +8,6 @@ use std::ops::Range;
 
 /// Bytes of a task's lines: a part of an L2 cache.
 const LINES_BUDGET: usize = 768 << 10;
-/// Places of a task at least: reading a panel of the matrix costs what so many pay for.
-const LEAST_PLACES: usize = 128;
 /// Enough tasks to occupy the threads where the shape allows it.
 const WANTED_TASKS: usize = 16;
 /// Floats of a tile of sums.
@@ -60,11 +58,17 @@ impl Division {
         let pitch = pitch(product.images.depth());
         let all = product.images.places();
         let most = (LINES_BUDGET / (2 * pitch) / SIDE).max(1) * SIDE;
-        let wanted = all.div_ceil(WANTED_TASKS).next_multiple_of(SIDE);
-        let places = wanted.max(LEAST_PLACES).min(most);
+        let panels = product.matrix.panels();
+        let blocks = |groups: usize| WANTED_TASKS.div_ceil(groups).max(all.div_ceil(most));
+        // Each block of places reads the whole matrix, 2 bytes a value, each group of panels all images, 4 bytes.
+        let moved = |groups: usize| {
+            blocks(groups) * 2 * panels * product.matrix.panel_len()
+                + groups * 4 * all * product.images.depth()
+        };
+        let groups = (1..=panels.min(WANTED_TASKS)).min_by_key(|&groups| moved(groups)).unwrap_or(1);
+        let places = all.div_ceil(blocks(groups)).next_multiple_of(SIDE).min(most);
         let blocks = all.div_ceil(places);
-        let groups = WANTED_TASKS.div_ceil(blocks).min(product.matrix.panels());
-        let panels = product.matrix.panels().div_ceil(groups);
+        let panels = panels.div_ceil(groups);
         let groups = product.matrix.panels().div_ceil(panels);
         let reach = product.shifts().max().unwrap_or(0);
         Self { pitch, places, reach, blocks, panels, groups }
@@ -135,7 +139,14 @@ impl Product<'_> {
     }
 
     /// Writes a tile of sums, those of places from `first` on.
-    fn store(&self, sums: &[f32], first: usize, columns: &Range<usize>, target: &Target, bias: Option<&[f32]>) {
+    fn store(
+        &self,
+        sums: &[f32],
+        first: usize,
+        columns: &Range<usize>,
+        target: &Target,
+        bias: Option<&[f32]>,
+    ) {
         let Images { batch, line, lines, .. } = self.images;
         for (place, sums) in (first..).zip(sums.chunks_exact(SIDE)) {
             let (j, i, image) = (place % line, place / line % lines, place / line / lines);

@@ -81,7 +81,8 @@ fn compute(s: &ConvShape, kernel: &Kernel, add: bool) -> Found {
 }
 
 fn check(s: &ConvShape, add: bool) {
-    let rounded = |values: Vec<f32>| -> Vec<f64> { values.iter().map(|&x| bf16::from_f32(x).to_f64()).collect() };
+    let rounded =
+        |values: Vec<f32>| -> Vec<f64> { values.iter().map(|&x| bf16::from_f32(x).to_f64()).collect() };
     let (x, w, dy) = (
         rounded(random("x", s.input_len())),
         rounded(random("w", s.weight_len())),

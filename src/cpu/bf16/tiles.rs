@@ -36,7 +36,7 @@ impl Kernel {
     /// AMX where the processor has it and the system grants it; plain code elsewhere.
     pub fn best() -> Self {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if simd::level() == Level::Avx512 && granted() {
+        if by_amx() {
             return Self(amx::run);
         }
         Self::plain()
@@ -64,12 +64,23 @@ impl Kernel {
 /// # Errors
 /// Where they would run in plain code, unless [`simd::OVERRIDE`] asks for less than the processor has.
 pub fn available() -> Result<()> {
-    if granted() || simd::level() < simd::best() {
+    if by_amx() || simd::level() < simd::best() {
         return Ok(());
     }
-    let problem = "bf16 on the CPU takes AMX (Intel from Sapphire Rapids on, Linux 5.16), which is not to be had here";
-    let remedy = format!("leave --precision out, or set {}=plain for the same products, slowly", simd::OVERRIDE);
+    let problem =
+        "bf16 on the CPU takes AMX (Intel from Sapphire Rapids on, Linux 5.16), which is not to be had here";
+    let remedy =
+        format!("leave --precision out, or set {}=plain for the same products, slowly", simd::OVERRIDE);
     Err(Error::new("--precision bf16", problem, remedy))
+}
+
+/// What computes them, in a word.
+pub fn means() -> &'static str {
+    if by_amx() { "AMX" } else { "plain code" }
+}
+
+fn by_amx() -> bool {
+    simd::level() == Level::Avx512 && granted()
 }
 
 /// Whether this processor multiplies tiles of bf16 and the system lets this process; asked once.

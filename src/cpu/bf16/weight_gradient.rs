@@ -143,7 +143,7 @@ impl WeightGradient<'_> {
             simd::dispatch(AsRows(turn, |d: usize, words: &[u32; TILE]| {
                 // SAFETY: a step has its own places of every row.
                 let to = unsafe { rows.part(d * division.row + step * TILE, TILE) };
-                bytemuck::cast_slice_mut(to).copy_from_slice(words);
+                bytemuck::cast_slice_mut(to).as_chunks_mut().0[0] = *words;
             }));
             if step >= division.steps {
                 return;
@@ -171,7 +171,8 @@ impl WeightGradient<'_> {
         task: &Task,
         region: &mut [f32],
     ) {
-        let steps = task.sum * division.steps / division.sums..(task.sum + 1) * division.steps / division.sums;
+        let steps =
+            task.sum * division.steps / division.sums..(task.sum + 1) * division.steps / division.sums;
         let [high, wide] = division.block(task);
         let row = 2 * division.row;
         for start in steps.clone().step_by(CHUNK / STEP) {
