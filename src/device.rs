@@ -267,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn the_cpu_multiplies_in_bf16_where_it_can() {
+        match DeviceChoice::Cpu.select(Precision::Bf16) {
+            Ok(device) => assert_eq!(device.kind(), Kind::Cpu(Products::Bf16)),
+            Err(error) => assert!(error.to_string().starts_with("--precision bf16: "), "{error}"),
+        }
+        for precision in [Precision::Tf32, Precision::Fp16, Precision::Fp32] {
+            let device = DeviceChoice::Cpu.select(precision).unwrap();
+            assert_eq!(device.kind(), Kind::Cpu(Products::Fp32));
+        }
+    }
+
+    #[test]
     fn auto_always_finds_a_device_and_a_card_that_is_not_there_is_refused() {
         assert!(DeviceChoice::Auto.select(Precision::default()).is_ok());
         let error = DeviceChoice::Cuda(99).select(Precision::default()).unwrap_err().to_string();

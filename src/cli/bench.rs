@@ -38,7 +38,7 @@ pub struct Args {
     /// Write the last step's inputs, losses, gradients and new weights here (.safetensors)
     #[arg(long, requires = "training")]
     gradients: Option<PathBuf>,
-    /// How a card multiplies in convolutions
+    /// How a card multiplies in convolutions; on the CPU bf16 takes AMX, the rest is fp32
     #[arg(long, value_enum, default_value_t)]
     precision: Precision,
     /// What computes: auto, cpu, cuda, cuda:N or emulated

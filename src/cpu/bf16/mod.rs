@@ -4,6 +4,10 @@
 //! It takes what shifts of a grid can say: convolutions of stride 1, and those whose patches tile the image, where a
 //! patch is one place of the grid. Others go the way of [`super::conv`]. As there, the division into tasks
 //! depends on shapes alone and every sum has one order.
+//!
+//! What reads or writes the planes themselves multiplies them in fp32: bf16 tells depths 1/256 apart, and the linear path
+//! passes them on as they are. Measured in `docs/performance.md`; gradients of their weights are sums of many places,
+//! and do well in bf16.
 
 mod lines;
 mod product;
@@ -21,6 +25,9 @@ use product::{Product, Target};
 use tiles::Kernel;
 use weight_gradient::WeightGradient;
 
+/// Images of at most so many channels are planes: depth and a normal, or less.
+const PLANES: usize = 4;
+
 /// A convolution that goes this way.
 struct Grid<'s> {
     shape: &'s ConvShape,
@@ -36,6 +43,11 @@ impl<'s> Grid<'s> {
             return None;
         }
         Some(Self { shape, square: if shifts { 1 } else { s.stride } })
+    }
+
+    /// The same, unless it reads or writes planes.
+    fn beyond_planes(shape: &'s ConvShape) -> Option<Self> {
+        Self::of(shape).filter(|grid| grid.shape.in_channels > PLANES)
     }
 
     /// Taps of the grid, high and wide.
@@ -109,12 +121,12 @@ impl<'s> Grid<'s> {
 
 /// Floats of workspace for [`forward`]; `None` where the convolution does not go this way.
 pub fn forward_workspace(shape: &ConvShape) -> Option<usize> {
-    Some(Grid::of(shape)?.forward(&[], &[]).workspace())
+    Some(Grid::beyond_planes(shape)?.forward(&[], &[]).workspace())
 }
 
 /// Likewise for [`backward_data`].
 pub fn backward_data_workspace(shape: &ConvShape) -> Option<usize> {
-    Some(Grid::of(shape)?.backward_data(&[], &[]).workspace())
+    Some(Grid::beyond_planes(shape)?.backward_data(&[], &[]).workspace())
 }
 
 /// Likewise for [`backward_weight`].
@@ -131,7 +143,7 @@ pub fn forward(
     y: &mut [f32],
     workspace: &mut [f32],
 ) -> bool {
-    let Some(grid) = Grid::of(shape) else { return false };
+    let Some(grid) = Grid::beyond_planes(shape) else { return false };
     let target = forward_target(shape, y, (bias, add));
     grid.forward(x, w).run(&Kernel::best(), &target, workspace);
     true
@@ -146,7 +158,7 @@ pub fn backward_data(
     dx: &mut [f32],
     workspace: &mut [f32],
 ) -> bool {
-    let Some(grid) = Grid::of(shape) else { return false };
+    let Some(grid) = Grid::beyond_planes(shape) else { return false };
     let target = data_target(&grid, dx, (bias, add));
     grid.backward_data(dy, w).run(&Kernel::best(), &target, workspace);
     true

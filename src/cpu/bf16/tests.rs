@@ -71,12 +71,14 @@ fn compute(s: &ConvShape, kernel: &Kernel, add: bool) -> Found {
     let in_bias = random("in bias", s.in_channels);
     let grid = Grid::of(s).expect("it goes this way");
     let (mut y, mut dx, mut dw) = (fill(s.output_len()), fill(s.input_len()), fill(s.weight_len()));
-    let scratch = |len: Option<usize>| vec![f32::NAN; len.expect("it goes this way")];
-    let target = forward_target(s, &mut y, (Some(&bias), add));
-    grid.forward(&x, &w).run(kernel, &target, &mut scratch(forward_workspace(s)));
+    let scratch = |len: usize| vec![f32::NAN; len];
+    let product = grid.forward(&x, &w);
+    product.run(kernel, &forward_target(s, &mut y, (Some(&bias), add)), &mut scratch(product.workspace()));
+    let product = grid.backward_data(&dy, &w);
     let target = data_target(&grid, &mut dx, (Some(&in_bias), add));
-    grid.backward_data(&dy, &w).run(kernel, &target, &mut scratch(backward_data_workspace(s)));
-    grid.backward_weight(&x, &dy).run(kernel, &mut dw, add, &mut scratch(backward_weight_workspace(s)));
+    product.run(kernel, &target, &mut scratch(product.workspace()));
+    let gradient = grid.backward_weight(&x, &dy);
+    gradient.run(kernel, &mut dw, add, &mut scratch(gradient.workspace()));
     Found { y, dx, dw }
 }
 
@@ -154,12 +156,23 @@ fn bits_do_not_depend_on_the_threads() {
 
 #[test]
 fn a_value_that_is_not_a_number_stays_one() {
-    let s = shape([1, 1, 1, 1, 1], 1, 1, 0);
+    let s = shape([1, 1, 1, 5, 1], 1, 1, 0);
     let mut scratch = vec![0.0; forward_workspace(&s).unwrap()];
     for x in [f32::NAN, f32::from_bits(0xffff_ffff), f32::INFINITY] {
-        let mut y = [0.0];
-        assert!(forward(&s, &[x], &[1.0], (None, false), &mut y, &mut scratch));
-        assert_eq!(y[0].is_nan(), x.is_nan(), "{x} becomes {}", y[0]);
+        let (x, mut y) = ([x, 0.0, 0.0, 0.0, 0.0], [0.0]);
+        assert!(forward(&s, &x, &[1.0; 5], (None, false), &mut y, &mut scratch));
+        assert_eq!(y[0].is_nan(), x[0].is_nan(), "{} becomes {}", x[0], y[0]);
+    }
+}
+
+#[test]
+fn planes_are_multiplied_in_fp32() {
+    let of = |channels: usize| shape([1, 8, 8, channels, 16], 4, 4, 0);
+    for (channels, narrow) in [(4, false), (5, true)] {
+        let s = of(channels);
+        let found = [forward_workspace(&s), backward_data_workspace(&s)].map(|len| len.is_some());
+        assert_eq!(found, [narrow; 2], "{channels} channels");
+        assert!(backward_weight_workspace(&s).is_some());
     }
 }
 
