@@ -112,7 +112,7 @@ impl WeightGradient<'_> {
         let (partial, workspace) = workspace.split_at_mut(partial);
         self.turn(&division, rows, columns, workspace);
         let direct = division.sums == 1;
-        let factors = [&*rows, &*columns].map(|words| bytemuck::cast_slice(words));
+        let factors = [&*rows, &*columns].map(bytemuck::cast_slice);
         let sums = SharedSlice::new(if direct { &mut *dw } else { &mut *partial });
         let high = division.depth.div_ceil(division.rows_a_task);
         let wide = division.columns.div_ceil(division.columns_a_task);
