@@ -106,7 +106,7 @@ pub fn geometry(
     }
     let name = "marching cubes of a dense 256^3 volume";
     rows.push(match device {
-        Device::Cpu => {
+        Device::Cpu | Device::CpuBf16 => {
             let dense = dense(&Field::new(&planes, &settings)?, 256)?;
             let values = dense.dims().iter().product::<usize>() + values_of(&marching_cubes(&dense, 0.0)?);
             measure(name, runs, || marching_cubes(&dense, 0.0).map(drop))?.moving(values, Stream::Copy)

@@ -9,6 +9,7 @@ mod training;
 pub use geometry::{GEOMETRY, check_geometry};
 pub use training::check_training;
 
+use crate::cpu::products::Products;
 use crate::cuda::{Precision, Queue};
 use crate::device::{Device, Kind};
 use crate::error::Result;
@@ -92,7 +93,8 @@ pub fn check_case(case: &Case, device: &Device, in_2_bytes: bool) -> Result<Outc
         }
     };
     let precision = match on {
-        Kind::Cpu => Precision::Fp32,
+        Kind::Cpu(Products::Fp32) => Precision::Fp32,
+        Kind::Cpu(Products::Bf16) => Precision::Bf16,
         Kind::Cuda { precision, .. } => precision,
     };
     // Relative to the result, random errors of the products keep their size in the sum.
@@ -308,12 +310,13 @@ impl Problem<'_> {
         let [saved, workspace] = [self.memory.saved, self.memory.forward_workspace].map(Piece::wide);
         let mut guarded = Guarded::new(&[output, saved, workspace], self.precision);
         match self.device {
-            Device::Cpu => {
+            Device::Cpu | Device::CpuBf16 => {
                 let zipped = self.shapes.iter().zip(&self.inputs);
                 let tensors: Vec<Tensor> = zipped.map(|(&shape, values)| Tensor { shape, values }).collect();
+                let products = self.device.products();
                 guarded.with(|mut pieces| {
                     let (workspace, saved, output) = take3(&mut pieces);
-                    self.op.forward_cpu(Forward { inputs: &tensors, output, saved, workspace });
+                    self.op.forward_cpu(Forward { products, inputs: &tensors, output, saved, workspace });
                 });
             }
             Device::Cuda(queue) => {
@@ -363,7 +366,7 @@ impl Problem<'_> {
         }
         let add = prefill.is_some();
         match self.device {
-            Device::Cpu => self.backward_cpu(&run, &wanted, add, &mut guarded),
+            Device::Cpu | Device::CpuBf16 => self.backward_cpu(&run, &wanted, add, &mut guarded),
             Device::Cuda(queue) => self.backward_cuda(queue, &run, &wanted, add, &mut guarded)?,
         }
         run.gradients = self.inputs.iter().map(|_| None).collect();
@@ -385,6 +388,7 @@ impl Problem<'_> {
                 given[i] = pieces.pop().map(|values| Gradient { values, add });
             }
             self.op.backward_cpu(Backward {
+                products: self.device.products(),
                 inputs: &tensors,
                 output: if self.memory.backward_output { &run.output } else { &[] },
                 output_gradient: &self.cotangent,

@@ -1,6 +1,9 @@
 //! Which device computes and why not the others, and memory on it.
 
 use crate::cpu::arena::Arena;
+use crate::cpu::bf16;
+use crate::cpu::products::Products;
+use crate::cpu::simd;
 use crate::cuda::{self, Array, Context, DriverState, Precision, Queue};
 use crate::error::{Error, Result};
 use std::borrow::Cow;
@@ -26,13 +29,15 @@ pub enum DeviceChoice {
 #[derive(Clone, Debug)]
 pub enum Device {
     Cpu,
+    /// The CPU, with the products of a training step's convolutions in bf16.
+    CpuBf16,
     Cuda(Arc<Queue>),
 }
 
 /// The two code paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    Cpu,
+    Cpu(Products),
     Cuda { multiprocessors: usize, precision: Precision },
 }
 
@@ -61,45 +66,59 @@ impl DeviceChoice {
     pub fn select_with_reasons(self, precision: Precision) -> Result<(Device, Vec<Error>)> {
         let named = |device: Device| (device, Vec::new());
         match self {
-            Self::Cpu => Ok(named(Device::Cpu)),
+            Self::Cpu => Device::cpu(precision).map(named),
             Self::Cuda(index) => Device::cuda(index, precision).map(named),
             Self::Emulated => {
                 cuda::emulator::load()?;
                 Device::cuda(0, precision).map(named)
             }
-            Self::Auto => Ok(first_that_works(precision)),
+            Self::Auto => first_that_works(precision),
         }
     }
 }
 
 /// The first card that works, else the CPU; and why not the cards before.
-fn first_that_works(precision: Precision) -> (Device, Vec<Error>) {
+fn first_that_works(precision: Precision) -> Result<(Device, Vec<Error>)> {
     let cards = match cuda::driver_state() {
         DriverState::Cards(cards) => cards.len(),
         DriverState::Absent => 0,
         state @ DriverState::Broken(_) => {
             let remedy = "repair or update the NVIDIA driver, or say --device cpu";
-            return (Device::Cpu, vec![Error::new("--device auto", state, remedy)]);
+            return Ok((Device::cpu(precision)?, vec![Error::new("--device auto", state, remedy)]));
         }
     };
     let mut refusals = Vec::new();
     for index in 0..cards {
         match Device::cuda(index, precision) {
-            Ok(device) => return (device, refusals),
+            Ok(device) => return Ok((device, refusals)),
             Err(why) => refusals.push(why),
         }
     }
-    (Device::Cpu, refusals)
+    Ok((Device::cpu(precision)?, refusals))
 }
 
 impl Device {
+    /// The CPU with products in bf16 where the precision says so; other precisions are those of cards.
+    fn cpu(precision: Precision) -> Result<Self> {
+        if precision != Precision::Bf16 {
+            return Ok(Self::Cpu);
+        }
+        bf16::available().map(|()| Self::CpuBf16)
+    }
+
     fn cuda(index: usize, precision: Precision) -> Result<Self> {
         Ok(Self::Cuda(Queue::new(&Context::open(index)?, precision)?))
     }
 
+    /// What convolutions multiply where the CPU computes them.
+    pub fn products(&self) -> Products {
+        if matches!(self, Self::CpuBf16) { Products::Bf16 } else { Products::Fp32 }
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Cpu => Kind::Cpu,
+            Self::Cpu => Kind::Cpu(Products::Fp32),
+            Self::CpuBf16 => Kind::Cpu(Products::Bf16),
             Self::Cuda(queue) => Kind::Cuda {
                 multiprocessors: queue.context().card.multiprocessors,
                 precision: queue.precision(),
@@ -118,7 +137,7 @@ impl Buffer {
     /// `len` zeros; `what` names them where the device has no room.
     pub fn zeros(device: &Device, len: usize, what: &str) -> Result<Self> {
         match device {
-            Device::Cpu => Ok(Self::Cpu(Arena::zeros(len))),
+            Device::Cpu | Device::CpuBf16 => Ok(Self::Cpu(Arena::zeros(len))),
             Device::Cuda(queue) => {
                 let array = queue.array(len, what)?;
                 queue.fill_bytes(array.write(), 0)?;
@@ -186,7 +205,7 @@ impl Buffer {
 
     /// The same values on `device`.
     pub fn into_device(self, device: &Device, what: &str) -> Result<Self> {
-        if matches!((&self, device), (Self::Cpu(_), Device::Cpu)) {
+        if matches!((&self, device), (Self::Cpu(_), Device::Cpu | Device::CpuBf16)) {
             return Ok(self);
         }
         let mut there = Self::zeros(device, self.len(), what)?;
@@ -209,8 +228,10 @@ impl fmt::Display for DeviceChoice {
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cpu => {
-                write!(f, "cpu ({} threads, {:?})", rayon::current_num_threads(), crate::cpu::simd::level())
+            Self::Cpu => write!(f, "cpu ({} threads, {:?})", rayon::current_num_threads(), simd::level()),
+            Self::CpuBf16 => {
+                let (threads, level) = (rayon::current_num_threads(), simd::level());
+                write!(f, "cpu ({threads} threads, {level:?}, products in bf16 by {})", bf16::means())
             }
             Self::Cuda(queue) => write!(f, "{queue:?}"),
         }
@@ -243,6 +264,18 @@ mod tests {
     fn choices_parse() {
         assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
         assert!("cuda:x".parse::<DeviceChoice>().is_err() && "gpu".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn the_cpu_multiplies_in_bf16_where_it_can() {
+        match DeviceChoice::Cpu.select(Precision::Bf16) {
+            Ok(device) => assert_eq!(device.kind(), Kind::Cpu(Products::Bf16)),
+            Err(error) => assert!(error.to_string().starts_with("--precision bf16: "), "{error}"),
+        }
+        for precision in [Precision::Tf32, Precision::Fp16, Precision::Fp32] {
+            let device = DeviceChoice::Cpu.select(precision).unwrap();
+            assert_eq!(device.kind(), Kind::Cpu(Products::Fp32));
+        }
     }
 
     #[test]

@@ -14,6 +14,12 @@ fn every_op_passes_on_the_cpu() {
 }
 
 #[test]
+fn every_op_passes_with_products_in_bf16_on_the_cpu() {
+    // In plain code where the processor lacks AMX: the same bits.
+    every_op_passes(&Device::CpuBf16);
+}
+
+#[test]
 fn every_op_passes_on_the_software_driver() {
     for precision in [Precision::Tf32, Precision::Bf16, Precision::Fp16, Precision::Fp32] {
         every_op_passes(&DeviceChoice::Emulated.select(precision).unwrap());

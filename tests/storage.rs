@@ -109,7 +109,7 @@ impl Net {
         let mut found = Buffer::zeros(device, len, "gradients").unwrap();
         tape.forward(&parameters).unwrap();
         match device {
-            Device::Cpu => tape.backward(&parameters, &mut found, Scale::One).unwrap(),
+            Device::Cpu | Device::CpuBf16 => tape.backward(&parameters, &mut found, Scale::One).unwrap(),
             Device::Cuda(queue) => {
                 let there = queue.array_from(&[scale], "the scale").unwrap();
                 tape.backward(&parameters, &mut found, Scale::There(there.read())).unwrap();

@@ -1,6 +1,7 @@
 //! Training as a whole: a run that was stopped goes on to the same bits, bits do not depend on the
 //! number of threads but on the seed, and a known small run still gives its known result.
 
+use hexcuda::device::Device;
 use hexcuda::error::Kind;
 use hexcuda::hexplane::files;
 use hexcuda::mesh::Mesh;
@@ -61,13 +62,17 @@ fn ellipsoid(width: f32) -> Mesh {
 
 /// Trains into `out`; with `stop` for one step only.
 fn run(out: &Path, settings: &Settings, resume: bool, stop: bool) {
+    run_on(Device::Cpu, out, settings, resume, stop);
+}
+
+fn run_on(device: Device, out: &Path, settings: &Settings, resume: bool, stop: bool) {
     let options = Options {
         held_out: Vec::new(),
         out: out.to_path_buf(),
         resume,
         time: None,
         quiet: true,
-        device: hexcuda::device::Device::Cpu,
+        device,
         interrupt: &AtomicBool::new(stop),
     };
     match train(settings, &meshes(), &options) {
@@ -82,6 +87,23 @@ fn result(seed: u64, threads: usize) -> [Vec<u8>; 2] {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| run(folder.path(), &settings(seed), false, false));
     files_of(folder.path())
+}
+
+#[test]
+fn products_in_bf16_give_the_same_bits_on_any_number_of_threads_and_train_as_well() {
+    let on = |device: &Device, threads: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run_on(device.clone(), folder.path(), &settings(0), false, false));
+        let last = losses(folder.path()).pop().unwrap();
+        (files_of(folder.path()), last[1].parse::<f64>().unwrap())
+    };
+    let (wide, loss) = on(&Device::Cpu, 2);
+    let (narrow, narrow_loss) = on(&Device::CpuBf16, 1);
+    assert!(on(&Device::CpuBf16, 3).0 == narrow);
+    assert!(wide[0] != narrow[0], "products are not in bf16");
+    // Factors off by up to 1/256 each, in a loss that is a square.
+    assert!((narrow_loss / loss - 1.0).abs() < 4.0 / 256.0, "{narrow_loss} beside {loss}");
 }
 
 fn files_of(run: &Path) -> [Vec<u8>; 2] {

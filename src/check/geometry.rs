@@ -31,7 +31,7 @@ const DISTANCE_TOLERANCE: f64 = 1e-6;
 /// # Errors
 /// Those of the device.
 pub fn check_geometry(device: &Device, wanted: impl Fn(&str) -> bool) -> Result<Vec<Outcome>> {
-    if matches!(device, Device::Cpu) {
+    if matches!(device, Device::Cpu | Device::CpuBf16) {
         return Ok(Vec::new());
     }
     let [rasteriser, surface, distance] = GEOMETRY;

@@ -37,7 +37,7 @@ pub fn check_training(device: &Device) -> Result<Vec<Outcome>> {
         for (room, what) in [(2, "resident"), (0, "sent ahead")] {
             let case = format!("{storage:?}, {what}").to_lowercase();
             outcomes.push(compare("cache", case, 0.0, device, |on| match on {
-                Device::Cpu => Ok(rounded(storage)),
+                Device::Cpu | Device::CpuBf16 => Ok(rounded(storage)),
                 Device::Cuda(_) => cached(queue, storage, room),
             })?);
         }

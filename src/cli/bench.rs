@@ -38,7 +38,7 @@ pub struct Args {
     /// Write the last step's inputs, losses, gradients and new weights here (.safetensors)
     #[arg(long, requires = "training")]
     gradients: Option<PathBuf>,
-    /// How a card multiplies in convolutions
+    /// How a card multiplies in convolutions; on the CPU bf16 takes AMX, the rest is fp32
     #[arg(long, value_enum, default_value_t)]
     precision: Precision,
     /// What computes: auto, cpu, cuda, cuda:N or emulated
@@ -54,9 +54,9 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let device = super::device(args.device, args.precision, false)?;
-    if let (Some(path), Device::Cuda(_)) = (&args.roofline, &device) {
-        let remedy = "add --device cpu; docs/kernels.md has the roofline of a card";
-        return Err(Error::usage(path.display(), "only the CPU's limits are measured", remedy));
+    if let (Some(path), Device::Cuda(_) | Device::CpuBf16) = (&args.roofline, &device) {
+        let remedy = "add --device cpu without --precision bf16; docs/kernels.md has the roofline of a card";
+        return Err(Error::usage(path.display(), "only the CPU's limits in fp32 are measured", remedy));
     }
     let whole = args.step || args.steps.is_some();
     // Before what they are compared with, while the processor is as cool.

@@ -30,7 +30,7 @@ pub struct EncodeArgs {
     /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly
+    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly; the CPU does fp32
     #[arg(long, value_enum, default_value_t = EXACT)]
     precision: Precision,
     /// Print nothing but errors
@@ -55,7 +55,7 @@ pub struct DecodeArgs {
     /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
-    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly
+    /// How a card multiplies in convolutions: tf32 on the tensor cores, fp32 exactly; the CPU does fp32
     #[arg(long, value_enum, default_value_t = EXACT)]
     precision: Precision,
 }

@@ -116,7 +116,7 @@ impl ConvShape {
     }
 
     /// The patches tile the image: every input value belongs to exactly one.
-    fn tiles_exactly(&self) -> bool {
+    pub(super) fn tiles_exactly(&self) -> bool {
         self.padding == 0
             && self.kernel_height == self.stride
             && self.kernel_width == self.stride

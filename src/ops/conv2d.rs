@@ -152,12 +152,12 @@ impl Op for Conv2d {
     fn memory(&self, on: Kind, inputs: &[Shape]) -> Memory {
         let Ok(s) = self.conv_shape(inputs) else { return Memory::default() };
         let (forward_workspace, backward_workspace) = match on {
-            Kind::Cpu => {
-                let backward = s
-                    .backward_data_workspace()
-                    .max(s.backward_weight_workspace())
+            Kind::Cpu(products) => {
+                let backward = products
+                    .backward_data_workspace(&s)
+                    .max(products.backward_weight_workspace(&s))
                     .max(conv::backward_bias_workspace(s.output_len(), s.out_channels));
-                (s.forward_workspace(), backward)
+                (products.forward_workspace(&s), backward)
             }
             Kind::Cuda { multiprocessors, precision } => {
                 let conv = Conv { shape: &s, precision, multiprocessors };
@@ -219,7 +219,8 @@ impl Op for Conv2d {
     fn forward_cpu(&self, call: Forward) {
         let [x, w, bias] = call.inputs else { return };
         let shape = self.accepted(call.inputs);
-        conv::forward(&shape, x.values, w.values, Some(bias.values), call.output, call.workspace);
+        let bias = (Some(bias.values), false);
+        call.products.forward(&shape, x.values, w.values, bias, call.output, call.workspace);
     }
 
     fn backward_cpu(&self, mut call: Backward) {
@@ -227,10 +228,10 @@ impl Op for Conv2d {
         let (x, w, dy) = (call.inputs[0].values, call.inputs[1].values, call.output_gradient);
         let [dx, dw, db] = &mut call.gradients[..] else { return };
         if let Some(dx) = dx {
-            conv::backward_data(&shape, dy, w, None, dx.values, dx.add, call.workspace);
+            call.products.backward_data(&shape, dy, w, (None, dx.add), dx.values, call.workspace);
         }
         if let Some(dw) = dw {
-            conv::backward_weight(&shape, x, dy, dw.values, dw.add, call.workspace);
+            call.products.backward_weight(&shape, x, dy, dw.values, dw.add, call.workspace);
         }
         if let Some(db) = db {
             conv::backward_bias(dy, shape.out_channels, db.values, db.add, call.workspace);

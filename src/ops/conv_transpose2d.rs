@@ -123,12 +123,12 @@ impl Op for ConvTranspose2d {
     fn memory(&self, on: Kind, inputs: &[Shape]) -> Memory {
         let Ok(s) = self.conv_shape(inputs) else { return Memory::default() };
         let (forward_workspace, backward_workspace) = match on {
-            Kind::Cpu => {
-                let backward = s
-                    .forward_workspace()
-                    .max(s.backward_weight_workspace())
+            Kind::Cpu(products) => {
+                let backward = products
+                    .forward_workspace(&s)
+                    .max(products.backward_weight_workspace(&s))
                     .max(conv::backward_bias_workspace(s.input_len(), s.in_channels));
-                (s.backward_data_workspace(), backward)
+                (products.backward_data_workspace(&s), backward)
             }
             Kind::Cuda { multiprocessors, precision } => {
                 let conv = Conv { shape: &s, precision, multiprocessors };
@@ -186,8 +186,8 @@ impl Op for ConvTranspose2d {
     fn forward_cpu(&self, call: Forward) {
         let [x, w, bias] = call.inputs else { return };
         let shape = self.accepted(call.inputs);
-        let bias = Some(bias.values);
-        conv::backward_data(&shape, x.values, w.values, bias, call.output, false, call.workspace);
+        let bias = (Some(bias.values), false);
+        call.products.backward_data(&shape, x.values, w.values, bias, call.output, call.workspace);
     }
 
     fn backward_cpu(&self, mut call: Backward) {
@@ -195,10 +195,10 @@ impl Op for ConvTranspose2d {
         let (x, w, dy) = (call.inputs[0].values, call.inputs[1].values, call.output_gradient);
         let [dx, dw, db] = &mut call.gradients[..] else { return };
         if let Some(dx) = dx {
-            conv::forward_into(&shape, dy, w, None, dx.values, dx.add, call.workspace);
+            call.products.forward(&shape, dy, w, (None, dx.add), dx.values, call.workspace);
         }
         if let Some(dw) = dw {
-            conv::backward_weight(&shape, dy, x, dw.values, dw.add, call.workspace);
+            call.products.backward_weight(&shape, dy, x, dw.values, dw.add, call.workspace);
         }
         if let Some(db) = db {
             conv::backward_bias(dy, shape.in_channels, db.values, db.add, call.workspace);

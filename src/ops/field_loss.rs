@@ -83,7 +83,7 @@ impl Op for FieldLoss {
         let (views, points) = (inputs[0].extents()[0], inputs[2].len());
         let pixels = padded(views * size * size);
         let (forward_workspace, backward_workspace) = match on {
-            Kind::Cpu => (views * view + points, 0),
+            Kind::Cpu(_) => (views * view + points, 0),
             Kind::Cuda { .. } => (pixels + points, pixels + 4 * points),
         };
         Memory {

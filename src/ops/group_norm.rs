@@ -60,7 +60,7 @@ impl Op for GroupNorm {
         let e = Extents::new(inputs[0], self.groups);
         let saved = 2 * e.images * e.groups;
         let (forward_workspace, backward_workspace) = match on {
-            Kind::Cpu => (e.partial_len() + 2 * e.lines_len(), e.partial_len() + 4 * e.lines_len()),
+            Kind::Cpu(_) => (e.partial_len() + 2 * e.lines_len(), e.partial_len() + 4 * e.lines_len()),
             Kind::Cuda { .. } => {
                 let partial = cuda_partial_len(e.images, e.pixels, e.channels);
                 (partial, partial + saved)

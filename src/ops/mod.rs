@@ -29,6 +29,7 @@ pub use silu::Silu;
 pub use view_mean::ViewMean;
 pub use weighted_sum::WeightedSum;
 
+use crate::cpu::products::Products;
 use crate::device::Kind;
 use crate::error::Result;
 use crate::rng::Rng;
@@ -137,6 +138,8 @@ pub struct Tensor<'a> {
 
 /// One forward call. `output` and `saved` hold garbage on entry and are written whole.
 pub struct Forward<'a> {
+    /// What convolutions multiply.
+    pub products: Products,
     pub inputs: &'a [Tensor<'a>],
     pub output: &'a mut [f32],
     pub saved: &'a mut [f32],
@@ -146,6 +149,8 @@ pub struct Forward<'a> {
 /// One backward call. `inputs[i].values` is empty where [`Memory::backward_inputs`] does not list
 /// `i`, `output` is empty where backward does not read it.
 pub struct Backward<'a> {
+    /// What convolutions multiply.
+    pub products: Products,
     pub inputs: &'a [Tensor<'a>],
     pub output: &'a [f32],
     /// The cotangent: dL/d(output).

@@ -91,7 +91,7 @@ impl Op for Mse {
         let n = inputs[0].len();
         Memory {
             forward_workspace: match on {
-                Kind::Cpu => n.div_ceil(chunk_len(inputs[2].len())),
+                Kind::Cpu(_) => n.div_ceil(chunk_len(inputs[2].len())),
                 // A partial sum in f64.
                 Kind::Cuda { .. } => 2 * n.div_ceil(CUDA_CHUNK),
             },

@@ -3,20 +3,29 @@
 use super::graph::{Graph, Node, Origin};
 use super::plan::Plan;
 use crate::cpu::arena::Arena;
+use crate::cpu::products::Products;
 use crate::ops::{Backward, Forward, Gradient, Tensor};
 use crate::shape::Shape;
 use rayon::prelude::*;
 use std::ops::Range;
 
-pub fn forward(graph: &Graph, plan: &Plan, arena: &mut Arena, index: usize, parameters: &[f32]) {
+pub fn forward(
+    graph: &Graph,
+    plan: &Plan,
+    products: Products,
+    arena: &mut Arena,
+    index: usize,
+    parameters: &[f32],
+) {
     let (output, workspace) =
         (plan.values[graph.nodes[index].output.0].clone(), plan.nodes[index].forward_workspace.clone());
-    forward_into(graph, plan, arena, index, parameters, [output, workspace]);
+    forward_into(graph, plan, products, arena, index, parameters, [output, workspace]);
 }
 
 fn forward_into(
     graph: &Graph,
     plan: &Plan,
+    products: Products,
     arena: &mut Arena,
     index: usize,
     parameters: &[f32],
@@ -30,12 +39,13 @@ fn forward_into(
     let (Some(workspace), Some(saved), Some(output)) = (writes.pop(), writes.pop(), writes.pop()) else {
         unreachable!("three pieces were asked for");
     };
-    node.op.forward_cpu(Forward { inputs: &tensors, output, saved, workspace });
+    node.op.forward_cpu(Forward { products, inputs: &tensors, output, saved, workspace });
 }
 
 pub fn backward(
     graph: &Graph,
     plan: &Plan,
+    products: Products,
     arena: &mut Arena,
     index: usize,
     parameters: &[f32],
@@ -45,7 +55,7 @@ pub fn backward(
     let Some(cotangent) = plan.gradients[node.output.0].clone() else { return };
     for again in &place.again {
         let places = [again.range.clone(), again.workspace.clone()];
-        forward_into(graph, plan, arena, again.node, parameters, places);
+        forward_into(graph, plan, products, arena, again.node, parameters, places);
     }
     let visible = |i: usize| place.backward_inputs.contains(&i);
     let inputs = Inputs::new(graph, node, visible, |value| plan.in_backward(&place.again, value));
@@ -67,6 +77,7 @@ pub fn backward(
     }
     let n = reads.len();
     node.op.backward_cpu(Backward {
+        products,
         inputs: &inputs.tensors(&reads, parameters),
         output: reads[n - 1],
         output_gradient: reads[n - 3],

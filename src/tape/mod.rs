@@ -11,6 +11,7 @@ pub use graph::{Graph, Value};
 pub use parameters::{Parameter, ParameterLayout, Role};
 pub use plan::{Plan, Usage};
 
+use crate::cpu::products::Products;
 use crate::cuda::{Event, Read, Write};
 use crate::device::{Buffer, Device, Kind};
 use crate::error::{Error, Result};
@@ -41,6 +42,8 @@ pub struct Tape {
     graph: Graph,
     plan: Plan,
     arena: Buffer,
+    /// Of convolutions on the CPU.
+    products: Products,
 }
 
 impl Tape {
@@ -48,12 +51,12 @@ impl Tape {
     /// that are read after a replay.
     pub fn new(device: &Device, graph: Graph, loss: Option<Value>, keep: &[Value]) -> Result<Self> {
         let plan = graph.plan(device.kind(), loss, keep)?;
-        if let Device::Cpu = device {
+        if let Device::Cpu | Device::CpuBf16 = device {
             let remedy = "take smaller planes or widths, or a smaller --batch";
             memory::require("the tape", 4 * plan.arena_len(), remedy)?;
         }
         let arena = Buffer::zeros(device, plan.arena_len(), "the arena of a step")?;
-        Ok(Self { graph, plan, arena })
+        Ok(Self { graph, plan, arena, products: device.products() })
     }
 
     pub fn plan(&self) -> &Plan {
@@ -93,7 +96,8 @@ impl Tape {
     fn forward_node(&mut self, index: usize, parameters: &Buffer) -> Result<()> {
         match (&mut self.arena, parameters) {
             (Buffer::Cpu(arena), Buffer::Cpu(parameters)) => {
-                cpu::forward(&self.graph, &self.plan, arena, index, parameters.as_slice());
+                let (graph, plan) = (&self.graph, &self.plan);
+                cpu::forward(graph, plan, self.products, arena, index, parameters.as_slice());
                 Ok(())
             }
             (Buffer::Cuda(queue, arena), Buffer::Cuda(_, parameters)) => {
@@ -138,7 +142,8 @@ impl Tape {
     fn backward_node(&mut self, index: usize, parameters: &Buffer, gradients: &mut Buffer) -> Result<()> {
         match (&mut self.arena, parameters, gradients) {
             (Buffer::Cpu(arena), Buffer::Cpu(parameters), Buffer::Cpu(gradients)) => {
-                cpu::backward(&self.graph, &self.plan, arena, index, parameters.as_slice(), gradients);
+                let (graph, plan) = (&self.graph, &self.plan);
+                cpu::backward(graph, plan, self.products, arena, index, parameters.as_slice(), gradients);
                 Ok(())
             }
             (Buffer::Cuda(queue, arena), Buffer::Cuda(_, parameters), Buffer::Cuda(_, gradients)) => {

@@ -46,7 +46,7 @@ impl Budget {
         let values = VIEWS * a.planes * a.planes * a.channels;
         let mesh = values * settings.training.plane_cache.bytes();
         let inbox = match on {
-            Kind::Cpu => 0,
+            Kind::Cpu(_) => 0,
             Kind::Cuda { .. } => Inbox::size(InboxLayout::new(settings, values, batch).len()),
         };
         Ok(Self { parameters: model.parameter_count(), block: model.layout.len(), on, plan, mesh, inbox })
@@ -80,7 +80,7 @@ impl Budget {
         };
         let narrow = match self.on {
             Kind::Cuda { multiprocessors, .. } => Kind::Cuda { multiprocessors, precision: Precision::Bf16 },
-            Kind::Cpu => Kind::Cpu,
+            on @ Kind::Cpu(_) => on,
         };
         let remedy = if !self.on.narrow() && fits(narrow, batch)? {
             "take --precision bf16"
@@ -115,7 +115,7 @@ impl fmt::Display for Budget {
 pub fn by_precision(settings: &Settings, on: Kind, batch: usize) -> Result<String> {
     let multiprocessors = match on {
         Kind::Cuda { multiprocessors, .. } => multiprocessors,
-        Kind::Cpu => return Ok(String::new()),
+        Kind::Cpu(_) => return Ok(String::new()),
     };
     let part = |(name, precision): (&str, Precision)| {
         let budget = Budget::new(settings, Kind::Cuda { multiprocessors, precision }, batch)?;
@@ -170,9 +170,9 @@ mod tests {
     #[test]
     fn normalising_again_takes_less_memory() {
         let mut settings = Settings::preset(Preset::Paper);
-        let again = Budget::new(&settings, Kind::Cpu, 1).unwrap().plan.arena_len();
+        let again = Budget::new(&settings, REFERENCE, 1).unwrap().plan.arena_len();
         settings.training.recompute = false;
-        let kept = Budget::new(&settings, Kind::Cpu, 1).unwrap().plan.arena_len();
+        let kept = Budget::new(&settings, REFERENCE, 1).unwrap().plan.arena_len();
         assert!(4 * again < 3 * kept, "{again} floats instead of {kept}");
     }
 

@@ -221,7 +221,7 @@ impl Vectorised for Pack<'_> {
     }
 }
 
-fn add_partial_sums(partial: &[f32], size: usize, dw: &mut [f32], add: bool) {
+pub(in crate::cpu) fn add_partial_sums(partial: &[f32], size: usize, dw: &mut [f32], add: bool) {
     const CHUNK: usize = 1 << 12;
     dw.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, dw)| {
         let (first, rest) = partial.split_at(size);

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub(super) use gradient::{patches_transposed_by_matrix, transposed_workspace_len};
+pub(super) use gradient::{add_partial_sums, patches_transposed_by_matrix, transposed_workspace_len};
 pub(super) use panels::Matrix;
 pub(super) use patches::Patches;
 

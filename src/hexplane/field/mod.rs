@@ -175,7 +175,7 @@ pub fn surface_on(
 ) -> Result<Mesh> {
     let level = level(iso, settings.tau);
     match device {
-        Device::Cpu => marching_cubes(&Field::new(planes, settings)?.on_grid(grid)?, level),
+        Device::Cpu | Device::CpuBf16 => marching_cubes(&Field::new(planes, settings)?.on_grid(grid)?, level),
         Device::Cuda(queue) => {
             let field = CardField::new(queue, planes, settings)?;
             marching_cubes_on_card(queue, &field.on_grid(grid)?, level)

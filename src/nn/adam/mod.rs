@@ -116,7 +116,7 @@ impl Adam {
         let first = Buffer::zeros(device, len, "Adam's first moments")?;
         let second = Buffer::zeros(device, len, "Adam's second moments")?;
         let card = match device {
-            Device::Cpu => None,
+            Device::Cpu | Device::CpuBf16 => None,
             Device::Cuda(queue) => Some(Card::new(queue, len, &rates)?),
         };
         let outcome = Outcome { norm: 0.0, updates: 0, scale: LossScale::first(device), halted: false };

@@ -81,7 +81,7 @@ impl Trainer {
         settings.validate()?;
         let batch = settings.training.batch.min(meshes).max(1);
         let card = match device {
-            Device::Cpu => None,
+            Device::Cpu | Device::CpuBf16 => None,
             Device::Cuda(queue) => Some(Card::new(queue, settings, meshes, batch)?),
         };
         let mut model = Autoencoder::new(settings.trained_architecture(), settings.seed, code)?.on(device)?;
