@@ -7,11 +7,12 @@ Heads are mesh files; `built-in` is the sample head of seed 0, whatever the seed
 
     preset = "quick"
     steps = [60, 125]                      # of every setting that names none of its own
-    [settings.preset]                      # without a key: the preset as it is; the first one is the reference
+    [config.training]                      # what a configuration file may hold, for all settings
+    sdf_weight = 0.1
+    [settings.cosine]                      # the first one is the reference
     steps = [60, 125, 250]
     [settings.plain]
-    config.training.schedule = "constant"  # what a configuration file may hold
-    environment.HEXCUDA_WINOGRAD = "off"   # variables of the program
+    training.schedule = "constant"         # what this one changes
 
 A run is a folder OUT/SETTING/STEPS/HEAD-SEED with its config.toml, metrics.csv and summary.json; the rest, some 30 MB, is
 deleted once it is whole. What is there already is not trained again, so that a stopped ablation goes on where it was: a
@@ -50,6 +51,12 @@ def toml(table, prefix=""):
     return text + "".join(toml(value, f"{prefix}.{key}" if prefix else key) for key, value in nested)
 
 
+def merged(below, above):
+    """Nested tables, `above` first."""
+    both = {key: merged(below[key], above[key]) for key in below.keys() & above.keys() if isinstance(below[key], dict)}
+    return below | above | both
+
+
 def head_file(options, head):
     """The file of a head; the built-in one is made once, so that all seeds train on the same."""
     if head != "built-in":
@@ -67,12 +74,11 @@ def train(options, preset, setting, steps, head, seed):
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         config = folder.parent / f"{folder.name}.toml"
-        config.write_text(toml(setting.get("config", {})))
+        config.write_text(toml(setting["config"]))
         print(f"{setting['name']}, {steps} steps, {Path(head).stem}, seed {seed}", file=sys.stderr, flush=True)
         command = [options.hexcuda, "train", head_file(options, head), "--preset", preset, "--config", config]
         command += ["--steps", steps, "--seed", seed, "--out", folder, "--quiet", "--device", "cpu"]
-        threads = {"RAYON_NUM_THREADS": str(options.threads)}
-        environment = os.environ | threads | setting.get("environment", {})
+        environment = os.environ | {"RAYON_NUM_THREADS": str(options.threads)}
         done = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
         config.unlink()
         if done.returncode:
@@ -156,8 +162,10 @@ def main():
     chosen = names if not options.only else names[:1] + [name for name in names[1:] if name in options.only]
     results = {}
     for name in chosen:
-        setting = grid["settings"][name] | {"name": name}
-        for steps in setting.get("steps", grid.get("steps")):
+        changes = dict(grid["settings"][name])
+        wanted = changes.pop("steps", grid.get("steps"))
+        setting = {"name": name, "config": merged(grid.get("config", {}), changes)}
+        for steps in wanted:
             pairs = [(head, seed) for head in options.heads for seed in range(options.seeds)]
             summaries = [train(options, grid["preset"], setting, steps, *pair) for pair in pairs]
             results.setdefault(name, {})[steps] = [relative(summary) for summary in summaries]
