@@ -5,6 +5,7 @@ use hexcuda::device::Device;
 use hexcuda::error::Kind;
 use hexcuda::hexplane::files;
 use hexcuda::mesh::Mesh;
+use hexcuda::nn::Schedule;
 use hexcuda::train::{Options, Settings, train};
 use safetensors::SafeTensors;
 use std::f32::consts::PI;
@@ -129,21 +130,40 @@ fn losses(run: &Path) -> Vec<Vec<String>> {
         .collect()
 }
 
-#[test]
-fn a_stopped_run_goes_on_to_the_same_bits() {
+/// Stops `settings` after each of three steps, and compares with a run that never stopped; its losses.
+fn stopped_and_whole(settings: &Settings) -> Vec<Vec<String>> {
     let whole = tempfile::tempdir().unwrap();
-    run(whole.path(), &settings(0), false, false);
+    run(whole.path(), settings, false, false);
     let parts = tempfile::tempdir().unwrap();
     for step in 0..3 {
-        run(parts.path(), &settings(0), step > 0, true);
+        run(parts.path(), settings, step > 0, true);
     }
     assert!(!parts.path().join("summary.json").exists(), "not finished yet");
-    run(parts.path(), &settings(0), true, false);
+    run(parts.path(), settings, true, false);
     let ([whole_state, whole_planes], [state, planes]) = (files_of(whole.path()), files_of(parts.path()));
     assert_same_tensors(&whole_state, &state);
     assert_same_tensors(&whole_planes, &planes);
     assert_eq!(losses(whole.path()), losses(parts.path()));
-    assert_eq!(losses(whole.path()).len() as u64, 1 + STEPS);
+    losses(whole.path())
+}
+
+#[test]
+fn a_stopped_run_goes_on_to_the_same_bits() {
+    let rows = stopped_and_whole(&settings(0));
+    assert_eq!(rows.len() as u64, 1 + STEPS);
+}
+
+#[test]
+fn so_does_one_at_a_plateau_which_falls_at_its_end() {
+    let mut settings = settings(0);
+    settings.training.schedule = Schedule::Plateau;
+    let rows = stopped_and_whole(&settings);
+    let rate = |row: &Vec<String>| row.last().unwrap().parse::<f64>().unwrap();
+    let rates: Vec<f64> = rows[1..].iter().map(rate).collect();
+    let full = settings.optimiser.learning_rate;
+    assert!(rates[..5].iter().all(|rate| (rate / full - 1.0).abs() < 1e-6), "{rates:?}");
+    // One of the last 1.8 steps is left.
+    assert!((rates[5] / full - (0.02 + 0.98 / 1.8)).abs() < 1e-6, "{rates:?}");
 }
 
 #[test]

@@ -106,9 +106,9 @@ impl Settings {
             Preset::Paper => (&[128, 256, 512], &[0, 0, 2], &[1, 2, 4]),
         };
         let (steps, learning_rate) = match preset {
-            Preset::Quick => (250, 3e-3),
-            Preset::Standard => (220, 3e-3),
-            Preset::Paper => (160, 1e-3),
+            Preset::Quick => (125, 3e-3),
+            Preset::Standard => (135, 3e-3),
+            Preset::Paper => (110, 1e-3),
         };
         Self {
             preset,
@@ -134,9 +134,9 @@ impl Settings {
                 steps,
                 batch: 4,
                 initialisation: Initialisation::Principal,
-                schedule: Schedule::Cosine,
+                schedule: Schedule::Plateau,
                 depth_weight: DEPTH_SCALE * DEPTH_SCALE,
-                sdf_weight: 0.1,
+                sdf_weight: 0.03,
                 sdf_points: 2048,
                 augment: 0,
                 recompute: preset == Preset::Paper,
@@ -144,7 +144,14 @@ impl Settings {
                 cached_meshes: None,
                 checkpoint_every: 100,
             },
-            optimiser: AdamSettings { learning_rate, beta2: 0.99, ..AdamSettings::default() },
+            // What came first to the quality of slower settings: docs/performance.md, "Time to quality".
+            optimiser: AdamSettings {
+                learning_rate,
+                beta1: 0.8,
+                beta2: 0.9,
+                clip_norm: 0.0,
+                ..AdamSettings::default()
+            },
             extraction: Extraction { grid, iso: 0.5 },
             metrics: metrics::Settings::default(),
         }
