@@ -2,6 +2,7 @@
 //! the calling thread alone and prints the vector instructions in use. `tools/instructions.py` runs it.
 
 use hexcuda::cpu::conv::{self, ConvShape};
+use hexcuda::cpu::products::Products;
 use hexcuda::cpu::simd;
 use hexcuda::device::{Buffer, Device, Kind};
 use hexcuda::hexplane::Representation;
@@ -61,7 +62,7 @@ fn convolution_weight_gradient(rng: &mut Rng) -> Call {
 fn group_norm_backward(rng: &mut Rng) -> Call {
     let (op, shape, line) =
         (GroupNorm { groups: 4, silu: true }, Shape::new(&[6, 32, 32, 64]), Shape::new(&[64]));
-    let memory = op.memory(Kind::Cpu, &[shape, line, line]);
+    let memory = op.memory(Kind::Cpu(Products::Fp32), &[shape, line, line]);
     let (x, gamma, beta, dy) =
         (random(rng, shape.len()), random(rng, 64), random(rng, 64), random(rng, shape.len()));
     let (mut dx, mut dgamma, mut dbeta) = (vec![0.0; shape.len()], vec![0.0; 64], vec![0.0; 64]);
@@ -73,11 +74,18 @@ fn group_norm_backward(rng: &mut Rng) -> Call {
             [(shape, &x), (line, &gamma), (line, &beta)].map(|(shape, values)| Tensor { shape, values });
         if !known {
             let (output, workspace) = (&mut dx[..], &mut workspace[..]);
-            op.forward_cpu(Forward { inputs: &inputs, output, saved: &mut saved, workspace });
+            op.forward_cpu(Forward {
+                products: Products::Fp32,
+                inputs: &inputs,
+                output,
+                saved: &mut saved,
+                workspace,
+            });
             known = true;
         }
         let gradients = [&mut dx, &mut dgamma, &mut dbeta];
         op.backward_cpu(Backward {
+            products: Products::Fp32,
             inputs: &inputs,
             output: &[],
             output_gradient: &dy,
