@@ -181,15 +181,18 @@ def field_loss(planes, points, distances):
 
 def schedule_factor(settings, step):
     """The factor on the learning rate at `step`, from 0 (nn::schedule)."""
-    training = settings["training"]
-    if training["schedule"] == "constant":
+    schedule, steps = settings["training"]["schedule"], settings["training"]["steps"]
+    if schedule == "constant":
         return 1.0
-    steps = training["steps"]
-    warm_up = min(max(steps // 20, 1), 100)
+    warm_up = min(max(steps // {"cosine": 20, "plateau": 10}[schedule], 1), 100)
     if step < warm_up:
         return (step + 1) / warm_up
-    progress = min((step - warm_up) / max(steps - warm_up, 1), 1.0)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+    if schedule == "plateau":
+        left = min(max(steps - step, 0) / (0.3 * steps), 1.0)
+    else:
+        progress = min((step - warm_up) / max(steps - warm_up, 1), 1.0)
+        left = 0.5 * (1 + math.cos(math.pi * progress))
+    return 0.02 + 0.98 * left
 
 
 class Step:
