@@ -300,7 +300,7 @@ fn a_card_with_too_little_memory_is_refused_with_what_would_fit() {
         "--out",
         "none",
     ];
-    for (memory, remedy) in [("2G", "take --precision bf16"), ("1500M", "take --batch 1")] {
+    for (memory, remedy) in [("1800M", "take --precision bf16"), ("1500M", "take --batch 1")] {
         let mut command = place.command(&arguments);
         command.env("CUDA_EMULATOR_MEMORY", memory);
         refuses(command, &["a step takes", "MiB are free", remedy]);
