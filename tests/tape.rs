@@ -4,7 +4,7 @@ use hexcuda::cuda::Precision;
 use hexcuda::device::{Buffer, Device, DeviceChoice};
 use hexcuda::ops::{Add, AddEmbedding, Conv2d, GroupNorm, Identity, Mse, WeightedSum};
 use hexcuda::shape::Shape;
-use hexcuda::tape::{Graph, ParameterLayout, Role, Scale, Tape};
+use hexcuda::tape::{Graph, ParameterLayout, Role, Scale, Tape, Value};
 
 fn parameter(layout: &mut ParameterLayout, name: &str, extents: &[usize]) {
     layout.add(name, Shape::new(extents), Role::Bias, false, 1.0);
@@ -128,56 +128,28 @@ fn a_passed_on_cotangent_adds_up() {
 }
 
 fn residual(device: &Device) {
-    let mut layout = ParameterLayout::default();
-    let names = ["e0", "e1", "e2"];
-    names.iter().for_each(|name| parameter(&mut layout, name, &[1, 1, 1, 2]));
-    let mut graph = Graph::default();
-    let [zero, target] = [0; 2].map(|_| graph.input(Shape::new(&[1, 1, 1, 2])));
-    let weight = graph.input(Shape::new(&[2]));
-    let [e0, e1, e2] = names.map(|name| graph.parameter(&layout, name));
-    let x0 = graph.apply(AddEmbedding, &[zero, e0]).unwrap();
-    let branch = graph.apply(AddEmbedding, &[x0, e1]).unwrap();
-    let x1 = graph.apply(Add, &[x0, branch]).unwrap();
-    let branch = graph.apply(AddEmbedding, &[x1, e2]).unwrap();
-    let x2 = graph.apply(Add, &[branch, x1]).unwrap();
-    let loss = graph.apply(Mse, &[x2, target, weight]).unwrap();
-    let mut tape = Tape::new(device, graph, Some(loss), &[]).unwrap();
-    tape.load(target, 0, &[5.0, 7.0]).unwrap();
-    tape.load(weight, 0, &[1.0; 2]).unwrap();
-    let mut parameters = buffer(device, layout.len(), &[]);
-    for (place, values) in [(0, [1.0, 2.0]), (16, [0.5, -1.0]), (32, [0.25, 0.5])] {
-        parameters.load(place, &values).unwrap();
-    }
-    let mut gradients = buffer(device, layout.len(), &[]);
-    tape.forward(&parameters).unwrap();
-    tape.backward(&parameters, &mut gradients, Scale::One).unwrap();
+    let gradients = of_embeddings(device, |graph, zero, [e0, e1, e2]| {
+        let x0 = graph.apply(AddEmbedding, &[zero, e0]).unwrap();
+        let branch = graph.apply(AddEmbedding, &[x0, e1]).unwrap();
+        let x1 = graph.apply(Add, &[x0, branch]).unwrap();
+        let branch = graph.apply(AddEmbedding, &[x1, e2]).unwrap();
+        graph.apply(Add, &[branch, x1]).unwrap()
+    });
     // x2 = 4 e0 + 2 e1 + e2 = (5.25, 6.5), and the loss is the mean over 2 values: dL/dx2 = x2 - target.
-    let gradients = gradients.values().unwrap();
-    assert_eq!(gradients[..2], [1.0, -2.0]);
-    assert_eq!(gradients[16..18], [0.5, -1.0]);
-    assert_eq!(gradients[32..34], [0.25, -0.5]);
+    assert_eq!(gradients, [[1.0, -2.0], [0.5, -1.0], [0.25, -0.5]]);
 }
 
-/// x + (y + z) where x comes from y: the cotangent that x and the inner sum share must not become the gradient of y, to
-/// which x adds later.
-#[test]
-fn a_shared_cotangent_stays_as_long_as_it_is_read() {
-    devices().iter().for_each(nested_sums);
-}
-
-fn nested_sums(device: &Device) {
+/// Gradients of three embeddings e0 = (1, 2), e1 = (0.5, -1) and e2 = (0.25, 0.5), from the mean squared difference of what
+/// `record` makes of zeros and them to (5, 7).
+fn of_embeddings(device: &Device, record: impl Fn(&mut Graph, Value, [Value; 3]) -> Value) -> [[f32; 2]; 3] {
     let mut layout = ParameterLayout::default();
     let names = ["e0", "e1", "e2"];
     names.iter().for_each(|name| parameter(&mut layout, name, &[1, 1, 1, 2]));
     let mut graph = Graph::default();
     let [zero, target] = [0; 2].map(|_| graph.input(Shape::new(&[1, 1, 1, 2])));
     let weight = graph.input(Shape::new(&[2]));
-    let [e0, e1, e2] = names.map(|name| graph.parameter(&layout, name));
-    let y = graph.apply(AddEmbedding, &[zero, e0]).unwrap();
-    let x = graph.apply(AddEmbedding, &[y, e1]).unwrap();
-    let z = graph.apply(AddEmbedding, &[zero, e2]).unwrap();
-    let inner = graph.apply(Add, &[y, z]).unwrap();
-    let sum = graph.apply(Add, &[x, inner]).unwrap();
+    let embeddings = names.map(|name| graph.parameter(&layout, name));
+    let sum = record(&mut graph, zero, embeddings);
     let loss = graph.apply(Mse, &[sum, target, weight]).unwrap();
     let mut tape = Tape::new(device, graph, Some(loss), &[]).unwrap();
     tape.load(target, 0, &[5.0, 7.0]).unwrap();
@@ -189,11 +161,27 @@ fn nested_sums(device: &Device) {
     let mut gradients = buffer(device, layout.len(), &[]);
     tape.forward(&parameters).unwrap();
     tape.backward(&parameters, &mut gradients, Scale::One).unwrap();
-    // The sum is 2 e0 + e1 + e2 = (2.75, 3.5), and the loss the mean over 2 values: dL/dsum = sum - target.
     let gradients = gradients.values().unwrap();
-    assert_eq!(gradients[..2], [-4.5, -7.0]);
-    assert_eq!(gradients[16..18], [-2.25, -3.5]);
-    assert_eq!(gradients[32..34], [-2.25, -3.5]);
+    [0, 16, 32].map(|place| [gradients[place], gradients[place + 1]])
+}
+
+/// x + (y + z) where x comes from y: the cotangent that x and the inner sum share must not become the gradient of y, to
+/// which x adds later.
+#[test]
+fn a_shared_cotangent_stays_as_long_as_it_is_read() {
+    devices().iter().for_each(nested_sums);
+}
+
+fn nested_sums(device: &Device) {
+    let gradients = of_embeddings(device, |graph, zero, [e0, e1, e2]| {
+        let y = graph.apply(AddEmbedding, &[zero, e0]).unwrap();
+        let x = graph.apply(AddEmbedding, &[y, e1]).unwrap();
+        let z = graph.apply(AddEmbedding, &[zero, e2]).unwrap();
+        let inner = graph.apply(Add, &[y, z]).unwrap();
+        graph.apply(Add, &[x, inner]).unwrap()
+    });
+    // The sum is 2 e0 + e1 + e2 = (2.75, 3.5), and the loss the mean over 2 values: dL/dsum = sum - target.
+    assert_eq!(gradients, [[-4.5, -7.0], [-2.25, -3.5], [-2.25, -3.5]]);
 }
 
 #[test]
