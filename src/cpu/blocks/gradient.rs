@@ -190,8 +190,9 @@ impl Vectorised for Gather<'_> {
             patches.gather_next(&mut place, rows, &mut line);
             for (sliver, first) in (0..rows.len()).step_by(kernel.rows).enumerate() {
                 let at = sliver * sliver_len(kernel) + patch * kernel.rows;
-                let to: &mut [f32; COPIED] = (&mut self.to[at..at + COPIED]).try_into().expect("so many");
-                *to = line[first..first + COPIED].try_into().expect("so many");
+                let to: &mut [f32; COPIED] =
+                    (&mut self.to[at..at + COPIED]).try_into().expect("COPIED values");
+                *to = line[first..first + COPIED].try_into().expect("COPIED values");
             }
         }
     }
