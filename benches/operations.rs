@@ -3,6 +3,7 @@
 //! milliseconds of forward, data gradient and weight gradient (group norm: forward and whole backward; Adam: the
 //! update), for all or for those named. `tools/pytorch/operations.py` runs it beside PyTorch.
 
+use hexcuda::cpu::arena::Arena;
 use hexcuda::cpu::conv::{self, ConvShape};
 use hexcuda::device::{Buffer, Device};
 use hexcuda::error::Result;
@@ -56,8 +57,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn random(rng: &mut Rng, n: usize) -> Vec<f32> {
-    (0..n).map(|_| rng.range(-1.0, 1.0)).collect()
+/// As the arrays of a step lie: on whole cache lines, in large pages.
+fn random(rng: &mut Rng, n: usize) -> Arena {
+    let mut values = Arena::zeros(n);
+    values.as_mut_slice().fill_with(|| rng.range(-1.0, 1.0));
+    values
 }
 
 /// A transposed convolution is the data gradient of the convolution that goes the other way.
@@ -77,15 +81,16 @@ fn convolution(extents: &[usize; 7], transposed: bool) -> Vec<f64> {
         padding,
     };
     let mut rng = Rng::new(1, 0);
-    let mut x = random(&mut rng, shape.input_len());
-    let (w, mut y) = (random(&mut rng, shape.weight_len()), random(&mut rng, shape.output_len()));
-    let mut dw = vec![0.0; w.len()];
-    let mut workspace = vec![0.0; shape.forward_workspace()];
-    let forward = median(|| conv::forward(&shape, &x, &w, None, &mut y, &mut workspace));
-    let mut workspace = vec![0.0; shape.backward_weight_workspace()];
-    let weight = median(|| conv::backward_weight(&shape, &x, &y, &mut dw, false, &mut workspace));
-    let mut workspace = vec![0.0; shape.backward_data_workspace()];
-    let data = median(|| conv::backward_data(&shape, &y, &w, None, &mut x, false, &mut workspace));
+    let [mut x, w, mut y] =
+        [shape.input_len(), shape.weight_len(), shape.output_len()].map(|n| random(&mut rng, n));
+    let (x, w, y) = (x.as_mut_slice(), w.as_slice(), y.as_mut_slice());
+    let [mut dw, mut scratch] = [shape.weight_len(), shape.forward_workspace()].map(Arena::zeros);
+    let forward = median(|| conv::forward(&shape, x, w, None, y, scratch.as_mut_slice()));
+    let mut scratch = Arena::zeros(shape.backward_weight_workspace());
+    let dw = dw.as_mut_slice();
+    let weight = median(|| conv::backward_weight(&shape, x, y, dw, false, scratch.as_mut_slice()));
+    let mut scratch = Arena::zeros(shape.backward_data_workspace());
+    let data = median(|| conv::backward_data(&shape, y, w, None, x, false, scratch.as_mut_slice()));
     if transposed { vec![data, forward, weight] } else { vec![forward, data, weight] }
 }
 
@@ -103,7 +108,7 @@ fn norm(&[batch, extent, channels, ..]: &[usize; 7]) -> Result<Vec<f64>> {
     let loss = graph.apply(Mse, &[y, target, weight])?;
     let mut tape = Tape::new(&Device::Cpu, graph, Some(loss), &[])?;
     let mut parameters = Buffer::zeros(&Device::Cpu, layout.len(), "the inputs")?;
-    parameters.load(0, &random(&mut Rng::new(1, 0), layout.len()))?;
+    parameters.load(0, random(&mut Rng::new(1, 0), layout.len()).as_slice())?;
     let mut gradients = Buffer::zeros(&Device::Cpu, layout.len(), "their gradients")?;
     tape.load(weight, 0, &vec![1.0; channels])?;
     let times = tape.time_ops(&parameters, &mut gradients, 15)?;
@@ -118,7 +123,7 @@ fn adam(count: usize) -> Result<Vec<f64>> {
     let mut rng = Rng::new(1, 0);
     let mut filled = || -> Result<Buffer> {
         let mut buffer = Buffer::zeros(&Device::Cpu, layout.len(), "parameters")?;
-        buffer.load(0, &random(&mut rng, count))?;
+        buffer.load(0, random(&mut rng, count).as_slice())?;
         Ok(buffer)
     };
     let (mut parameters, gradients) = (filled()?, filled()?);

@@ -1,5 +1,6 @@
 //! Passes of group normalisation over NHWC images, on all cores.
 
+use super::shared::SharedSlice;
 use super::{math, simd};
 use crate::shape::Shape;
 use rayon::prelude::*;
@@ -267,23 +268,41 @@ impl Pass for Normalise<'_> {
 
 /// The sums over the pixels of du and of du x normalised.
 pub struct GradientSums<'a> {
-    pub norms: Norms<'a>,
-    pub x: &'a [f32],
-    pub dy: &'a [f32],
+    norms: Norms<'a>,
+    x: &'a [f32],
+    dy: &'a [f32],
+    /// Where du goes, if anywhere.
+    kept: Option<SharedSlice<'a>>,
 }
 
-impl GradientSums<'_> {
+impl<'a> GradientSums<'a> {
+    /// With `keep`, which is as long as x, du is written there.
+    pub fn new(norms: Norms<'a>, x: &'a [f32], dy: &'a [f32], keep: Option<&'a mut [f32]>) -> Self {
+        Self { norms, x, dy, kept: keep.map(SharedSlice::new) }
+    }
+
     #[inline(always)]
-    fn pixels<const SILU: bool>(norm: Norm, x: &[f32], dy: &[f32], out: &mut [f32]) {
+    fn pixels<const SILU: bool, const KEEP: bool>(&self, image: usize, range: Range<usize>, out: &mut [f32]) {
+        let norm = self.norms.of(image);
         let n = norm.gamma.len();
         out.fill(0.0);
         let (sums, products) = out.split_at_mut(n);
         let products = &mut products[..n];
-        for (x, dy) in x.chunks_exact(n).zip(dy.chunks_exact(n)) {
+        let kept: &mut [f32] = match &self.kept {
+            // SAFETY: every chunk is visited once, by one task.
+            Some(kept) if KEEP => unsafe { kept.part(range.start, range.len()) },
+            _ => &mut [],
+        };
+        let (x, dy) = (&self.x[range.clone()], &self.dy[range]);
+        for (pixel, (x, dy)) in x.chunks_exact(n).zip(dy.chunks_exact(n)).enumerate() {
+            let kept = if KEEP { &mut kept[pixel * n..][..n] } else { &mut [] };
             for c in 0..n {
                 let (xn, du) = norm.gradient::<SILU>(c, x[c], dy[c]);
                 sums[c] += du;
                 products[c] += du * xn;
+                if KEEP {
+                    kept[c] = du;
+                }
             }
         }
     }
@@ -292,10 +311,11 @@ impl GradientSums<'_> {
 impl Pass for GradientSums<'_> {
     #[inline(always)]
     fn chunk(&self, image: usize, range: Range<usize>, out: &mut [f32]) {
-        let (norm, x, dy) = (self.norms.of(image), &self.x[range.clone()], &self.dy[range]);
-        match self.norms.silu {
-            true => Self::pixels::<true>(norm, x, dy, out),
-            false => Self::pixels::<false>(norm, x, dy, out),
+        match (self.norms.silu, self.kept.is_some()) {
+            (true, true) => self.pixels::<true, true>(image, range, out),
+            (true, false) => self.pixels::<true, false>(image, range, out),
+            (false, true) => self.pixels::<false, true>(image, range, out),
+            (false, false) => self.pixels::<false, false>(image, range, out),
         }
     }
 }
@@ -308,12 +328,26 @@ pub struct InputGradient<'a> {
     /// The two means, a line of channels an image each.
     pub plain: &'a [f32],
     pub product: &'a [f32],
-    pub add: bool,
+    pub before: Before,
 }
+
+/// What stands in dx before.
+#[derive(Clone, Copy)]
+pub enum Before {
+    Anything,
+    /// Another gradient, to be added to.
+    Gradient,
+    /// du, as [`GradientSums`] kept it.
+    Kept,
+}
+
+const ANYTHING: u8 = 0;
+const GRADIENT: u8 = 1;
+const KEPT: u8 = 2;
 
 impl InputGradient<'_> {
     #[inline(always)]
-    fn pixels<const SILU: bool, const ADD: bool>(&self, image: usize, range: Range<usize>, dx: &mut [f32]) {
+    fn pixels<const SILU: bool, const BEFORE: u8>(&self, image: usize, range: Range<usize>, dx: &mut [f32]) {
         let norm = self.norms.of(image);
         let n = norm.gamma.len();
         let line = image * n..(image + 1) * n;
@@ -321,9 +355,10 @@ impl InputGradient<'_> {
         let (x, dy) = (&self.x[range.clone()], &self.dy[range]);
         for ((x, dy), dx) in x.chunks_exact(n).zip(dy.chunks_exact(n)).zip(dx.chunks_exact_mut(n)) {
             for c in 0..n {
-                let (xn, du) = norm.gradient::<SILU>(c, x[c], dy[c]);
+                let dy = if BEFORE == KEPT { dx[c] } else { dy[c] };
+                let (xn, du) = norm.gradient::<SILU>(c, x[c], dy);
                 let value = norm.rstd[c] * (norm.gamma[c] * du - plain[c] - xn * product[c]);
-                dx[c] = if ADD { dx[c] + value } else { value };
+                dx[c] = if BEFORE == GRADIENT { dx[c] + value } else { value };
             }
         }
     }
@@ -332,11 +367,12 @@ impl InputGradient<'_> {
 impl Pass for InputGradient<'_> {
     #[inline(always)]
     fn chunk(&self, image: usize, range: Range<usize>, dx: &mut [f32]) {
-        match (self.norms.silu, self.add) {
-            (true, true) => self.pixels::<true, true>(image, range, dx),
-            (true, false) => self.pixels::<true, false>(image, range, dx),
-            (false, true) => self.pixels::<false, true>(image, range, dx),
-            (false, false) => self.pixels::<false, false>(image, range, dx),
+        match (self.before, self.norms.silu) {
+            (Before::Kept, _) => self.pixels::<false, KEPT>(image, range, dx),
+            (Before::Gradient, true) => self.pixels::<true, GRADIENT>(image, range, dx),
+            (Before::Gradient, false) => self.pixels::<false, GRADIENT>(image, range, dx),
+            (Before::Anything, true) => self.pixels::<true, ANYTHING>(image, range, dx),
+            (Before::Anything, false) => self.pixels::<false, ANYTHING>(image, range, dx),
         }
     }
 }

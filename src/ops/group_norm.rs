@@ -6,7 +6,7 @@
 
 use super::cuda::{self, Source, Target, bf16};
 use super::{Backward, Case, CaseInput, Fill, Forward, Memory, Op, Oracle, Storage};
-use crate::cpu::group_norm::{EPSILON, Extents, GradientSums, InputGradient, Normalise, Norms};
+use crate::cpu::group_norm::{Before, EPSILON, Extents, GradientSums, InputGradient, Normalise, Norms};
 use crate::cuda::{Launch, int, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -131,8 +131,11 @@ impl Op for GroupNorm {
         let product = &mut lines[..e.lines_len()];
         e.spread(call.saved, mean, rstd);
         let norms = Norms { mean, rstd, gamma, beta, silu: self.silu };
-        e.reduce(partial, &GradientSums { norms, x, dy });
         let [dx, dgamma, dbeta] = &mut call.gradients[..] else { return };
+        // The slope of the SiLU costs as much as all else: where dx is free, du waits there for the second pass.
+        let free = dx.as_mut().filter(|dx| self.silu && !dx.add).map(|dx| &mut *dx.values);
+        let keeps = free.is_some();
+        e.reduce(partial, &GradientSums::new(norms, x, dy, free));
         for (gradient, offset) in [(dgamma, e.channels), (dbeta, 0)] {
             if let Some(gradient) = gradient {
                 gradient.store(|c| e.over_images(partial, offset + c));
@@ -141,8 +144,12 @@ impl Op for GroupNorm {
         let Some(dx) = dx else { return };
         e.group_means(partial, 0, gamma, plain);
         e.group_means(partial, e.channels, gamma, product);
-        let add = dx.add;
-        e.for_each_chunk(dx.values, &InputGradient { norms, x, dy, plain, product, add });
+        let before = match (keeps, dx.add) {
+            (true, _) => Before::Kept,
+            (false, true) => Before::Gradient,
+            (false, false) => Before::Anything,
+        };
+        e.for_each_chunk(dx.values, &InputGradient { norms, x, dy, plain, product, before });
     }
 
     fn forward_cuda(&self, call: cuda::Forward) -> Result<()> {

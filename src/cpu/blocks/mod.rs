@@ -12,7 +12,6 @@ mod patches;
 use super::gemm::{First, Kernel, Lines, MAX_LINE, MOST_ROWS, PITCH, Rows};
 use super::shared::SharedSlice;
 use panels::Panels;
-use patches::Place;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,11 +109,8 @@ pub(super) fn patches_by_matrix(
     let most = MAX_ROWS / kernel.rows * kernel.rows;
     let rows = Division::new(patches.count(), wanted.clamp(LEAST_TILES * kernel.rows, most), kernel.rows);
     let product = Product { kernel, patches, panels, packed, output };
-    let threads = scratch.len() / REGION;
     run_tasks(rows.parts * columns.parts, scratch, REGION, |task, region| {
-        // The tasks are taken in turns.
-        let next = rows.part(rows.parts.min((task + threads) / columns.parts));
-        product.block(rows.part(task / columns.parts), columns.part(task % columns.parts), next, region);
+        product.block(rows.part(task / columns.parts), columns.part(task % columns.parts), region);
     });
 }
 
@@ -127,8 +123,7 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// `next`: the rows that this thread will probably be given after these.
-    fn block(&self, rows: Range<usize>, columns: Range<usize>, next: Range<usize>, region: &mut [f32]) {
+    fn block(&self, rows: Range<usize>, columns: Range<usize>, region: &mut [f32]) {
         let (lines, tiles) = region.split_at_mut(A_LEN);
         let mut starts = [0; MAX_ROWS];
         for (start, row) in starts.iter_mut().zip(rows.clone()) {
@@ -141,10 +136,8 @@ impl Product<'_> {
         for start in (0..depth.max(1)).step_by(MAX_LINE) {
             let values = start..depth.min(start + MAX_LINE);
             self.patches.gather(rows.clone(), values.clone(), lines);
-            let mut ahead = self.ahead(&rows, &values, &next, columns.len().div_ceil(self.kernel.columns));
             let panels = columns.clone().step_by(self.kernel.columns);
             for (column, tiles) in panels.zip(tiles.chunks_exact_mut(panel_len)) {
-                ahead.fetch();
                 let b = &self.packed[self.panels.place(&values, column)..];
                 match self.run_of(column) {
                     Some(offset) => self.to_output(starts, &values, lines, b, column, offset, tiles),
@@ -158,21 +151,6 @@ impl Product<'_> {
                 self.store(starts, column, tiles);
             }
         }
-    }
-
-    /// What is gathered after `values` of `rows`.
-    fn ahead(
-        &self,
-        rows: &Range<usize>,
-        values: &Range<usize>,
-        next: &Range<usize>,
-        panels: usize,
-    ) -> Ahead<'_> {
-        let depth = self.patches.len();
-        let (rows, first) = if values.end < depth { (rows, values.end) } else { (next, 0) };
-        let values = first..depth.min(first + MAX_LINE);
-        let place = self.patches.place(rows.start);
-        Ahead { patches: self.patches, place, left: rows.len(), panels, values }
     }
 
     /// Where in a row of the output the tile's columns from `column` on lie, if one after the other.
@@ -238,26 +216,6 @@ impl Product<'_> {
                 at = next;
             }
         }
-    }
-}
-
-/// Brings what is gathered next near while tiles are computed.
-struct Ahead<'a> {
-    patches: &'a Patches<'a>,
-    place: Place,
-    /// Patches to go, and panels to go meanwhile.
-    left: usize,
-    panels: usize,
-    values: Range<usize>,
-}
-
-impl Ahead<'_> {
-    /// The share of a panel.
-    fn fetch(&mut self) {
-        let share = self.left.div_ceil(self.panels.max(1));
-        self.patches.prefetch(&mut self.place, share, &self.values);
-        self.left -= share;
-        self.panels -= 1;
     }
 }
 
