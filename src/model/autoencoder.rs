@@ -6,7 +6,7 @@ use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::memory;
 use crate::nn::{Builder, initialise};
-use crate::ops::{Add, ScaleChannels};
+use crate::ops::{Add, ScaleChannels, Sigmoid};
 use crate::shape::Shape;
 use crate::tape::{Graph, ParameterLayout, Value};
 
@@ -17,6 +17,9 @@ use crate::tape::{Graph, ParameterLayout, Value};
 const ENCODER_RATE: f32 = 0.1;
 /// Of the linear path, times the values of its patch: the moves of all of them add up.
 const LINEAR_RATE_PATCH: f32 = 20.0;
+
+/// Logits are this many times what the linear code says of a pixel less 1/2. PLACEHOLDER
+const LOGIT_GAIN: f32 = 4.0;
 
 /// The factor for the patch convolutions of the linear path.
 fn linear_rate(a: &Architecture) -> f32 {
@@ -37,7 +40,7 @@ pub struct Halves {
     pub planes: Value,
     /// `[6B, s, s, latent_channels]`.
     pub latent: Value,
-    /// Planes out, of the shape of `planes`.
+    /// Planes out, of the shape of `planes`; their logits where the network decodes these.
     pub decoded: Value,
 }
 
@@ -55,7 +58,9 @@ impl Autoencoder {
             model.set("encoder.linear.weight", &code.encoder_weight)?;
             model.set("encoder.linear.bias", &code.encoder_bias)?;
             model.set("decoder.linear.weight", &code.decoder_weight)?;
-            model.set("decoder.linear.bias", &code.decoder_bias)?;
+            let middle = if model.architecture.logits { 0.5 } else { 0.0 };
+            let bias: Vec<f32> = code.decoder_bias.iter().map(|bias| bias - middle).collect();
+            model.set("decoder.linear.bias", &bias)?;
         }
         Ok(model)
     }
@@ -160,6 +165,15 @@ impl Autoencoder {
         let decoded = b.graph.apply(ScaleChannels { factors }, &[decoded])?;
         b.rate = linear_rate(&a);
         let linear = b.conv_transpose("decoder.linear", latent, a.patch, a.channels, false)?;
-        b.graph.apply(Add, &[linear, decoded])
+        let decoded = b.graph.apply(Add, &[linear, decoded])?;
+        if !a.logits {
+            return Ok(decoded);
+        }
+        b.graph.apply(ScaleChannels { factors: vec![LOGIT_GAIN; a.channels] }, &[decoded])
+    }
+
+    /// Records what decoded values say as planes: themselves, or the probabilities of logits.
+    pub fn record_planes(&self, graph: &mut Graph, decoded: Value) -> Result<Value> {
+        if self.architecture.logits { graph.apply(Sigmoid, &[decoded]) } else { Ok(decoded) }
     }
 }

@@ -61,7 +61,7 @@ pub static OPS: &[&dyn Op] = &[
     &Sigmoid,
     &Bce { positive_weight: 1.0 },
     &OptimalSigma { floor: 1e-3, offset: 0.0 },
-    &SilhouetteLoss { clamp: 0.01 },
+    &SilhouetteLoss { clamp: 0.5 },
 ];
 
 /// One differentiable function of arrays. No method has a default: a missing half does not compile.

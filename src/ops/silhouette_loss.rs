@@ -24,6 +24,13 @@ pub struct SilhouetteLoss {
     pub clamp: f32,
 }
 
+impl SilhouetteLoss {
+    /// With the clamp of training.
+    pub fn usual() -> Self {
+        Self { clamp: 0.01 }
+    }
+}
+
 /// Points that one task evaluates; fixed, as every division of the work is.
 const POINTS: usize = 64;
 
