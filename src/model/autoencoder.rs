@@ -18,8 +18,12 @@ const ENCODER_RATE: f32 = 0.1;
 /// Of the linear path, times the values of its patch: the moves of all of them add up.
 const LINEAR_RATE_PATCH: f32 = 20.0;
 
-/// Logits are this many times what the linear code says of a pixel less 1/2. PLACEHOLDER
-const LOGIT_GAIN: f32 = 4.0;
+/// Where logits are decoded, the linear path's estimate x of a hit, and what is added to it, becomes the logit
+/// 16 (x - 1/2): the logarithm of the odds of two Gaussians about 0 and 1 of deviation 1/4, of which the surface is
+/// where it was. All before it keeps the units that its learning rates are tuned for. Measured as the cross entropy
+/// after 200 steps on 18 heads (quick preset with 12 latent channels): 2.6e-3 at a gain of 4, 3.6e-4 at 8, 4.6e-5 at
+/// 16, 3.2e-5 at 32; a higher one starts from more certain mistakes.
+const LOGIT_GAIN: f32 = 16.0;
 
 /// The factor for the patch convolutions of the linear path.
 fn linear_rate(a: &Architecture) -> f32 {
