@@ -9,9 +9,7 @@ use crate::hexplane::Representation;
 use crate::mesh::normalise::Up;
 use crate::nn::Schedule;
 use crate::train::budget::{Budget, REFERENCE_BYTES, by_precision, on_card, reference};
-use crate::train::{
-    self, Checkpoint, Initialisation, LikelihoodKind, Options, Preset, Reduction, Settings,
-};
+use crate::train::{self, Checkpoint, Initialisation, LikelihoodKind, Options, Preset, Reduction, Settings};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -204,7 +204,8 @@ mod tests {
         let planes: Vec<f32> = (0..n).map(|i| (i % 3 == 0) as u8 as f32).collect();
         let decoded = vec![0.25; n];
         let mse = (0.75f64.powi(2) + 2.0 * 0.25f64.powi(2)) / 3.0;
-        let of = |kind, reduction| term(&settings(Representation::Binary, kind, reduction), 2, &decoded, &planes);
+        let of =
+            |kind, reduction| term(&settings(Representation::Binary, kind, reduction), 2, &decoded, &planes);
         near(of(LikelihoodKind::Mse, Reduction::Mean), mse);
         near(of(LikelihoodKind::Mse, Reduction::Sum), mse * 96.0);
         let p = 1.0 / (1.0 + (-0.25f64).exp());

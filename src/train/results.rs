@@ -127,13 +127,7 @@ fn reconstruct(
 }
 
 /// An empty mesh is said, and has no file.
-fn write_files(
-    folder: &Path,
-    item: &Item,
-    result: &Result3,
-    settings: &Settings,
-    quiet: bool,
-) -> Result<()> {
+fn write_files(folder: &Path, item: &Item, result: &Result3, settings: &Settings, quiet: bool) -> Result<()> {
     let own = |mesh: &Mesh| denormalise(mesh, &item.transform);
     files::write(&folder.join("decoded.safetensors"), &result.decoded, files::Precision::F32)?;
     let sheet = picture::contact_sheet(&[("input", &item.planes.load()), ("decoded", &result.decoded)]);
@@ -145,9 +139,9 @@ fn write_files(
         let files = endings.iter().map(|ending| folder.join(format!("{name}.{ending}")));
         if let Some(highest) = highest {
             // One of an earlier end of this run would be taken for this one's.
-            files.filter(|file| file.exists()).try_for_each(|file| {
-                std::fs::remove_file(&file).map_err(|error| Error::io(&file, &error))
-            })?;
+            files
+                .filter(|file| file.exists())
+                .try_for_each(|file| std::fs::remove_file(&file).map_err(|error| Error::io(&file, &error)))?;
             if !quiet {
                 let found = no_surface(settings.extraction.iso, highest);
                 console::note(format_args!("{}: {name}: {found}", item.name));
