@@ -254,6 +254,38 @@ const MUTANTS: &[Mutant] = &[
         caught_by: WRONG_VALUES,
     },
     Mutant {
+        what: "cross entropy: no guard behind the last value",
+        file: "bce.cu",
+        from: "        if (i < n) {\n            Softplus",
+        to: "        {\n            Softplus",
+        judge: Judge::Op("bce"),
+        caught_by: BOUNDS,
+    },
+    Mutant {
+        what: "cross entropy: hits are not weighted in the gradient",
+        file: "bce.cu",
+        from: "s.up - weight * t * s.down",
+        to: "s.up - t * s.down",
+        judge: Judge::Op("bce"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
+        what: "silhouette loss: pixels beyond 0 and 1 have a gradient",
+        file: "silhouette_loss.cu",
+        from: "if (head >= 0 && hit >= 0.0f && hit <= 1.0f) {",
+        to: "if (head >= 0) {",
+        judge: Judge::Op("silhouette_loss"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
+        what: "silhouette loss: points beyond the clamp have a gradient",
+        file: "silhouette_loss.cu",
+        from: "codes[point] = free ? float(view + 1) : 0.0f;",
+        to: "codes[point] = float(view + 1);",
+        judge: Judge::Op("silhouette_loss"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
         what: "Adam: no guard behind the last parameter",
         file: "adam.cu",
         from: "    if (i >= n || factor == 0.0f) return;\n",
@@ -307,7 +339,7 @@ fn judged(folder: &TempDir, judge: Judge) -> (bool, String) {
 #[ignore = "needs NVRTC"]
 fn sound_kernels_pass() {
     let folder = kernels();
-    for op in ["conv2d", "conv_transpose2d", "mse", "group_norm"] {
+    for op in ["conv2d", "conv_transpose2d", "mse", "group_norm", "bce", "silhouette_loss"] {
         for judge in [Judge::Op(op), Judge::Bf16(op)] {
             let (passed, said) = judged(&folder, judge);
             assert!(passed, "{op}: {said}");

@@ -3,7 +3,7 @@
 use crate::cuda::Precision;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::hexplane::field::{Settings, surface_on};
+use crate::hexplane::field::{Settings, highest_occupancy, no_surface, surface_on};
 use crate::hexplane::files;
 use crate::mesh::io;
 use crate::mesh::normalise::denormalise;
@@ -41,7 +41,8 @@ pub fn run(args: Args) -> Result<()> {
     let planes = files::read(&args.planes)?;
     let mesh = surface_on(&device, &planes, &Settings::default(), args.grid as usize, args.iso)?;
     if mesh.triangles.is_empty() {
-        let problem = format!("there is no surface at {}", args.iso);
+        let highest = highest_occupancy(&planes, &Settings::default(), args.grid as usize)?;
+        let problem = no_surface(args.iso, highest);
         return Err(Error::new(args.planes.display(), problem, "check the planes or try another --iso"));
     }
     io::write(&args.out, &denormalise(&mesh, &planes.transform))

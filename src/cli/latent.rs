@@ -5,11 +5,12 @@ use crate::console;
 use crate::cuda::Precision;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::hexplane::field::no_surface;
 use crate::hexplane::files;
 use crate::mesh::io;
 use crate::mesh::normalise::denormalise;
 use crate::model::hexz::{Latent, model_hash};
-use crate::train::{Decoder, Encoder, Prepare, load_model, mesh_of_planes};
+use crate::train::{Decoder, Encoder, Prepare, highest_of_planes, load_model, mesh_of_planes};
 use std::path::PathBuf;
 
 /// A latent that one device encodes is decoded on another, which the roundings of a tensor core would make visible;
@@ -109,7 +110,7 @@ pub fn decode(args: DecodeArgs) -> Result<()> {
     }
     let mesh = mesh_of_planes(&device, &planes, &settings)?;
     if mesh.triangles.is_empty() {
-        let problem = format!("its planes have no surface at {}", settings.extraction.iso);
+        let problem = no_surface(settings.extraction.iso, highest_of_planes(&planes, &settings)?);
         return Err(Error::new(args.latent.display(), problem, "train longer or look at --planes"));
     }
     io::write(&args.out, &denormalise(&mesh, &latent.transform))

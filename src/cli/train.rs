@@ -5,10 +5,11 @@ use crate::console;
 use crate::cuda::Precision;
 use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
+use crate::hexplane::Representation;
 use crate::mesh::normalise::Up;
 use crate::nn::Schedule;
 use crate::train::budget::{Budget, REFERENCE_BYTES, by_precision, on_card, reference};
-use crate::train::{self, Checkpoint, Initialisation, Options, Preset, Settings};
+use crate::train::{self, Checkpoint, Initialisation, LikelihoodKind, Options, Preset, Reduction, Settings};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -50,6 +51,18 @@ pub struct Args {
     /// Meshes a step
     #[arg(long)]
     batch: Option<usize>,
+    /// What planes hold: depth and normal, or hit and miss
+    #[arg(long)]
+    representation: Option<Representation>,
+    /// How decoded values give planes a probability
+    #[arg(long)]
+    likelihood: Option<LikelihoodKind>,
+    /// What becomes of the likelihood of a mesh's values
+    #[arg(long)]
+    reduction: Option<Reduction>,
+    /// What a pixel that is hit counts beside one that is not (likelihood bernoulli)
+    #[arg(long, value_name = "WEIGHT")]
+    positive_weight: Option<f32>,
     /// How the weights start
     #[arg(long)]
     init: Option<Initialisation>,
@@ -123,8 +136,15 @@ fn settings(args: &Args) -> Result<Settings> {
     let resumed = args.out.as_ref().filter(|_| args.resume).map(|out| out.join("checkpoint.safetensors"));
     let mut settings = match (&resumed, &args.config, args.preset) {
         (Some(path), None, None) => Checkpoint::read(path)?.settings,
-        (_, config, preset) => Settings::load(preset, config.as_deref())?,
+        (_, config, preset) => Settings::load_for(preset, args.representation, config.as_deref())?,
     };
+    if let Some(representation) = args.representation {
+        settings.represent(representation);
+    }
+    let likelihood = &mut settings.likelihood;
+    set(&mut likelihood.kind, args.likelihood);
+    set(&mut likelihood.reduction, args.reduction);
+    set(&mut likelihood.positive_weight, args.positive_weight);
     let training = &mut settings.training;
     set(&mut training.steps, args.steps);
     set(&mut training.batch, args.batch);

@@ -30,6 +30,34 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// sigmoid(x) and sigmoid(-x), each to a few ulp where it is small.
+#[inline(always)]
+pub fn sigmoids(x: f32) -> (f32, f32) {
+    let small = exp(-x.abs());
+    let large = 1.0 / (1.0 + small);
+    let small = small * large;
+    if x < 0.0 { (small, large) } else { (large, small) }
+}
+
+/// ln(1 + e^x) and ln(1 + e^-x), each to a few ulp where it is small: the larger of 0 and the exponent, plus
+/// ln(1 + t) = 2 artanh(t / (2 + t)) with t = e^-|x| by its series, whose argument is at most 1/3.
+#[inline(always)]
+pub fn softplus(x: f32) -> (f32, f32) {
+    let t = exp(-x.abs());
+    let s = t / (2.0 + t);
+    let q = s * s;
+    let p = 1.0 / 13.0;
+    let p = p * q + 1.0 / 11.0;
+    let p = p * q + 1.0 / 9.0;
+    let p = p * q + 1.0 / 7.0;
+    let p = p * q + 1.0 / 5.0;
+    let p = p * q + 1.0 / 3.0;
+    let p = p * q + 1.0;
+    let rest = 2.0 * s * p;
+    let (up, down) = if x < 0.0 { (0.0, -x) } else { (x, 0.0) };
+    (up + rest, down + rest)
+}
+
 /// x sigmoid(x): the SiLU (Hendrycks and Gimpel, 2016; Elfwing et al., 2018).
 #[inline(always)]
 pub fn silu(x: f32) -> f32 {
@@ -58,8 +86,30 @@ mod tests {
     }
 
     #[test]
+    fn small_probabilities_and_their_logarithms_are_those_of_f64() {
+        for i in -80_000..80_000 {
+            let x = i as f32 * 1e-3;
+            let wide = f64::from(x);
+            let pairs = [
+                (sigmoids(x), [1.0 / (1.0 + (-wide).exp()), 1.0 / (1.0 + wide.exp())]),
+                (softplus(x), [wide.exp().ln_1p(), (-wide).exp().ln_1p()]),
+            ];
+            for ((up, down), exact) in pairs {
+                for (ours, exact) in [up, down].into_iter().zip(exact) {
+                    let error = (f64::from(ours) - exact).abs() / exact;
+                    // Those of e^-|x| and a handful of roundings.
+                    assert!(error < 4.0 * f64::from(f32::EPSILON), "{x}: {ours} is off by {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn extremes_stay_sane() {
         assert!(exp(f32::NAN).is_nan());
+        assert!(softplus(f32::NAN).0.is_nan() && sigmoids(f32::NAN).1.is_nan());
+        assert_eq!(softplus(1e30), (1e30, softplus(1e30).1));
+        assert_eq!(softplus(-1e30).1, 1e30);
         assert!(silu(f32::NAN).is_nan());
         assert_eq!(sigmoid(200.0), 1.0);
         assert!(sigmoid(-1e30) < 1e-37);

@@ -47,6 +47,16 @@ impl Planes {
         self.representation.channels()
     }
 
+    /// Whether no pixel shows anything.
+    pub fn is_background(&self) -> bool {
+        match self.representation {
+            Representation::Continuous => {
+                self.values.chunks_exact(4).all(|pixel| pixel[1..].iter().all(|&n| n == 0.0))
+            }
+            Representation::Binary => self.values.iter().all(|&hit| hit == 0.0),
+        }
+    }
+
     /// The values of one view, `[size, size, channels]`.
     pub fn view(&self, view: usize) -> &[f32] {
         let len = self.size * self.size * self.channels();

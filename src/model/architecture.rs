@@ -1,6 +1,7 @@
 //! The numbers that fix the shape of the network.
 
 use crate::error::{Error, Result};
+use crate::hexplane::Representation;
 use crate::hexplane::rasterize::MAX_SIZE;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,9 @@ pub struct Architecture {
     pub embedding: bool,
     /// The views of a mesh see each other's mean at the latent's resolution.
     pub exchange: bool,
+    /// What is decoded are logits of hits; follows from the likelihood, and stands in no file.
+    #[serde(skip)]
+    pub logits: bool,
 }
 
 fn usual_depth_scale() -> f32 {
@@ -46,6 +50,16 @@ impl Architecture {
     /// The scale of a channel of continuous planes in the linear code.
     pub fn channel_scale(&self, channel: usize) -> f32 {
         if self.channels > 1 && channel == 0 { self.depth_scale } else { 1.0 }
+    }
+
+    /// What the planes hold.
+    pub fn representation(&self) -> Representation {
+        if self.channels == 1 { Representation::Binary } else { Representation::Continuous }
+    }
+
+    /// Values of the planes of one mesh.
+    pub fn plane_values(&self) -> usize {
+        super::VIEWS * self.planes * self.planes * self.channels
     }
 
     /// Sites along an edge of the latent.

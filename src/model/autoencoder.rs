@@ -6,7 +6,7 @@ use crate::device::{Buffer, Device};
 use crate::error::Result;
 use crate::memory;
 use crate::nn::{Builder, initialise};
-use crate::ops::{Add, ScaleChannels};
+use crate::ops::{Add, ScaleChannels, Sigmoid};
 use crate::shape::Shape;
 use crate::tape::{Graph, ParameterLayout, Value};
 
@@ -17,6 +17,13 @@ use crate::tape::{Graph, ParameterLayout, Value};
 const ENCODER_RATE: f32 = 0.1;
 /// Of the linear path, times the values of its patch: the moves of all of them add up.
 const LINEAR_RATE_PATCH: f32 = 20.0;
+
+/// Where logits are decoded, the linear path's estimate x of a hit, and what is added to it, becomes the logit
+/// 16 (x - 1/2): the logarithm of the odds of two Gaussians about 0 and 1 of deviation 1/4, of which the surface is
+/// where it was. All before it keeps the units that its learning rates are tuned for. Measured as the cross entropy
+/// after 200 steps on 18 heads (quick preset with 12 latent channels): 2.6e-3 at a gain of 4, 3.6e-4 at 8, 4.6e-5 at
+/// 16, 3.2e-5 at 32; a higher one starts from more certain mistakes.
+const LOGIT_GAIN: f32 = 16.0;
 
 /// The factor for the patch convolutions of the linear path.
 fn linear_rate(a: &Architecture) -> f32 {
@@ -37,7 +44,7 @@ pub struct Halves {
     pub planes: Value,
     /// `[6B, s, s, latent_channels]`.
     pub latent: Value,
-    /// Planes out, of the shape of `planes`.
+    /// Planes out, of the shape of `planes`; their logits where the network decodes these.
     pub decoded: Value,
 }
 
@@ -55,7 +62,9 @@ impl Autoencoder {
             model.set("encoder.linear.weight", &code.encoder_weight)?;
             model.set("encoder.linear.bias", &code.encoder_bias)?;
             model.set("decoder.linear.weight", &code.decoder_weight)?;
-            model.set("decoder.linear.bias", &code.decoder_bias)?;
+            let middle = if model.architecture.logits { 0.5 } else { 0.0 };
+            let bias: Vec<f32> = code.decoder_bias.iter().map(|bias| bias - middle).collect();
+            model.set("decoder.linear.bias", &bias)?;
         }
         Ok(model)
     }
@@ -160,6 +169,15 @@ impl Autoencoder {
         let decoded = b.graph.apply(ScaleChannels { factors }, &[decoded])?;
         b.rate = linear_rate(&a);
         let linear = b.conv_transpose("decoder.linear", latent, a.patch, a.channels, false)?;
-        b.graph.apply(Add, &[linear, decoded])
+        let decoded = b.graph.apply(Add, &[linear, decoded])?;
+        if !a.logits {
+            return Ok(decoded);
+        }
+        b.graph.apply(ScaleChannels { factors: vec![LOGIT_GAIN; a.channels] }, &[decoded])
+    }
+
+    /// Records what decoded values say as planes: themselves, or the probabilities of logits.
+    pub fn record_planes(&self, graph: &mut Graph, decoded: Value) -> Result<Value> {
+        if self.architecture.logits { graph.apply(Sigmoid, &[decoded]) } else { Ok(decoded) }
     }
 }

@@ -283,6 +283,7 @@ mod tests {
             linear_path: true,
             embedding: false,
             exchange: false,
+            logits: false,
         };
         let mut rng = Rng::new(9, 0);
         let directions: Vec<Vec<f32>> = (0..3).map(|_| (0..64).map(|_| rng.normal()).collect()).collect();

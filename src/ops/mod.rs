@@ -4,6 +4,7 @@
 
 mod add;
 mod add_embedding;
+mod bce;
 mod conv2d;
 mod conv_transpose2d;
 pub mod cuda;
@@ -11,20 +12,27 @@ mod field_loss;
 mod group_norm;
 mod identity;
 mod mse;
+mod optimal_sigma;
 mod scale_channels;
+mod sigmoid;
+mod silhouette_loss;
 mod silu;
 mod view_mean;
 mod weighted_sum;
 
 pub use add::Add;
 pub use add_embedding::AddEmbedding;
+pub use bce::Bce;
 pub use conv_transpose2d::ConvTranspose2d;
 pub use conv2d::Conv2d;
 pub use field_loss::FieldLoss;
 pub use group_norm::GroupNorm;
 pub use identity::Identity;
 pub use mse::Mse;
+pub use optimal_sigma::OptimalSigma;
 pub use scale_channels::ScaleChannels;
+pub use sigmoid::Sigmoid;
+pub use silhouette_loss::SilhouetteLoss;
 pub use silu::Silu;
 pub use view_mean::ViewMean;
 pub use weighted_sum::WeightedSum;
@@ -50,6 +58,10 @@ pub static OPS: &[&dyn Op] = &[
     &Silu,
     &ScaleChannels { factors: Vec::new() },
     &FieldLoss { tau: crate::hexplane::field::TAU },
+    &Sigmoid,
+    &Bce { positive_weight: 1.0 },
+    &OptimalSigma { floor: 1e-3, offset: 0.0 },
+    &SilhouetteLoss { clamp: 0.5 },
 ];
 
 /// One differentiable function of arrays. No method has a default: a missing half does not compile.

@@ -5,7 +5,7 @@ use super::trainer::{InboxLayout, record};
 use crate::cuda::{Inbox, Precision};
 use crate::device::Kind;
 use crate::error::{Error, Result};
-use crate::model::{Autoencoder, VIEWS};
+use crate::model::Autoencoder;
 use crate::tape::{Graph, Plan};
 use std::fmt;
 
@@ -43,7 +43,7 @@ impl Budget {
         let recorded = record(&mut model, &mut graph, settings, batch)?;
         let plan = graph.plan(on, Some(recorded.loss), &recorded.kept())?;
         let a = &settings.architecture;
-        let values = VIEWS * a.planes * a.planes * a.channels;
+        let values = a.plane_values();
         let mesh = values * settings.training.plane_cache.bytes();
         let inbox = match on {
             Kind::Cpu(_) => 0,

@@ -31,9 +31,10 @@ pub struct Item {
     pub points: DistancePoints,
 }
 
-/// The continuous planes of an item, on disk where memory is short.
+/// The planes of an item, on disk where memory is short.
 pub struct StoredPlanes {
     pub values: Block,
+    representation: Representation,
     size: usize,
     transform: Similarity,
 }
@@ -42,13 +43,14 @@ impl StoredPlanes {
     /// Stores `planes` as block `index` of `file`.
     pub fn new(planes: &Planes, file: &BlockFile, index: usize) -> Result<Self> {
         let values = file.store(index, &planes.values)?;
-        Ok(Self { values, size: planes.size, transform: planes.transform })
+        let &Planes { representation, size, transform, .. } = planes;
+        Ok(Self { values, representation, size, transform })
     }
 
     /// A copy in memory.
     pub fn load(&self) -> Planes {
-        let (size, transform) = (self.size, self.transform);
-        Planes { representation: Representation::Continuous, size, values: self.values.to_vec(), transform }
+        let Self { representation, size, transform, .. } = *self;
+        Planes { representation, size, values: self.values.to_vec(), transform }
     }
 }
 
@@ -71,7 +73,7 @@ impl Prepare<'_> {
     /// Normalises and rasterises; `name` stands in messages and results, the planes in block `index` of `file`.
     pub fn item(&self, name: &str, mesh: &Mesh, file: &BlockFile, index: usize) -> Result<Item> {
         let (mesh, transform, planes) = self.planes(mesh).map_err(|error| error.within(name))?;
-        if planes.values.chunks_exact(planes.channels()).all(|pixel| pixel[1..].iter().all(|&n| n == 0.0)) {
+        if planes.is_background() {
             let problem = "no view of it shows a surface";
             return Err(Error::new(name, problem, "check that its triangles have an area"));
         }
@@ -88,7 +90,7 @@ impl Prepare<'_> {
         let settings = self.settings;
         let (mesh, transform) = normalise(mesh, settings.up)?;
         let size = settings.architecture.planes;
-        let kind = Representation::Continuous;
+        let kind = settings.representation;
         let planes = rasterize_on(self.device, &mesh, &transform, size, kind, settings.normals)?;
         Ok((mesh, transform, planes))
     }

@@ -3,8 +3,8 @@
 use super::Settings;
 use crate::device::Device;
 use crate::error::Result;
-use crate::hexplane::field::{self, surface_on};
-use crate::hexplane::{Planes, Representation};
+use crate::hexplane::Planes;
+use crate::hexplane::field::{self, highest_occupancy, surface_on};
 use crate::mesh::{Mesh, Similarity};
 use crate::model::{Architecture, Autoencoder, LinearCode};
 use crate::tape::{Graph, Tape, Value};
@@ -44,7 +44,8 @@ impl Decoder {
     pub fn new(model: &mut Autoencoder) -> Result<Self> {
         let mut graph = Graph::default();
         let latent = graph.input(model.latent_shape(1));
-        let planes = model.record_decoder(&mut graph, latent)?;
+        let decoded = model.record_decoder(&mut graph, latent)?;
+        let planes = model.record_planes(&mut graph, decoded)?;
         let size = model.architecture.planes;
         Ok(Self {
             tape: Tape::new(&model.parameters.device(), graph, None, &[planes])?,
@@ -59,7 +60,7 @@ impl Decoder {
         self.tape.load(self.latent, 0, latent)?;
         self.tape.forward(&model.parameters)?;
         Ok(Planes {
-            representation: Representation::Continuous,
+            representation: model.architecture.representation(),
             size: self.size,
             values: self.tape.value(self.planes)?,
             transform,
@@ -88,4 +89,9 @@ pub fn linear_planes(architecture: &Architecture, code: &LinearCode, planes: &Pl
 pub fn mesh_of_planes(device: &Device, planes: &Planes, settings: &Settings) -> Result<Mesh> {
     let extraction = &settings.extraction;
     surface_on(device, planes, &field::Settings::default(), extraction.grid, extraction.iso)
+}
+
+/// The highest occupancy of planes where [`mesh_of_planes`] looks for a surface.
+pub fn highest_of_planes(planes: &Planes, settings: &Settings) -> Result<f32> {
+    highest_occupancy(planes, &field::Settings::default(), settings.extraction.grid)
 }

@@ -5,6 +5,7 @@ pub mod budget;
 mod checkpoint;
 mod data;
 mod evaluate;
+mod likelihood;
 mod log;
 pub mod page;
 mod results;
@@ -15,7 +16,8 @@ mod trainer;
 
 pub use checkpoint::{Checkpoint, load_model};
 pub use data::{Item, Prepare};
-pub use evaluate::{Decoder, Encoder, linear_planes, mesh_of_planes};
+pub use evaluate::{Decoder, Encoder, highest_of_planes, linear_planes, mesh_of_planes};
+pub use likelihood::{Likelihood, LikelihoodKind, Reduction};
 pub use log::{LogRow, MetricsLog};
 pub use run::{Options, prepare_all, train};
 pub use settings::{Extraction, Initialisation, Preset, Settings, Training};

@@ -2,6 +2,7 @@
 
 use super::log;
 use crate::error::{Error, Result};
+use crate::hexplane::field::no_surface;
 use crate::mesh::{Mesh, io};
 use crate::report::{self, CurvePoint, NamedMesh, Report};
 use std::path::Path;
@@ -49,7 +50,18 @@ pub fn write(run: &Path, path: &Path) -> Result<()> {
             curve: &curve,
             planes_png: &read("planes.png")?,
             meshes: meshes.iter().map(|(name, mesh)| NamedMesh { name, mesh }).collect(),
-            notes: Vec::new(),
+            notes: notes(&summary),
         },
     )
+}
+
+/// A sentence for every reconstruction of the first mesh that is empty.
+fn notes(summary: &serde_json::Value) -> Vec<String> {
+    let names = ["network", "linear code", "ceiling"].into_iter().zip(["mesh", "linear", "ceiling"]);
+    let note = |(name, column): (&str, &str)| {
+        let found = &summary["no_surface"][column];
+        let (iso, highest) = (found["iso"].as_f64()?, found["highest_occupancy"].as_f64()?);
+        Some(format!("{name}: {}", no_surface(iso as f32, highest as f32)))
+    };
+    names.filter_map(note).collect()
 }

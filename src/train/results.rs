@@ -1,12 +1,13 @@
 //! What a run leaves behind: decoded planes, meshes, metrics beside their baselines, the summary
 //! and the page.
 
-use super::evaluate::{Decoder, Encoder, linear_planes, mesh_of_planes};
+use super::evaluate::{Decoder, Encoder, highest_of_planes, linear_planes, mesh_of_planes};
 use super::{Item, MetricsLog, Options, Settings};
 use crate::console;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
+use crate::hexplane::field::no_surface;
 use crate::hexplane::{Planes, files, picture};
 use crate::memory;
 use crate::mesh::metrics::{Metrics, Reference};
@@ -25,6 +26,8 @@ struct Result3 {
     ceiling: Mesh,
     /// In that order.
     metrics: [Metrics; 3],
+    /// The highest occupancy, of those that are empty.
+    highest: [Option<f32>; 3],
 }
 
 /// Decodes every mesh with a network after so many steps, measures it and fills the run folder. The first mesh
@@ -43,20 +46,20 @@ pub fn write(
     let mut per_mesh = Vec::new();
     for (index, item) in judged.trained.iter().enumerate() {
         let result = reconstruct(&model, &mut halves, item, code, on)?;
-        per_mesh.push(row(item, &result));
+        per_mesh.push(row(item, &result, settings));
         if index == 0 {
-            write_files(out, item, &result)?;
+            write_files(out, item, &result, settings, options.quiet)?;
         } else {
             let folder = out.join("meshes").join(safe_name(&item.name, index));
             std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, &error))?;
-            write_files(&folder, item, &result)?;
+            write_files(&folder, item, &result, settings, options.quiet)?;
         }
     }
     let mut summary = summary((&model, steps), settings, options, log, per_mesh)?;
     if !judged.held_out.is_empty() {
         let mut rows = Vec::new();
         for item in judged.held_out {
-            rows.push(row(item, &reconstruct(&model, &mut halves, item, code, on)?));
+            rows.push(row(item, &reconstruct(&model, &mut halves, item, code, on)?, settings));
         }
         summary["held_out"] = json!({ "mean": means(&rows), "meshes": rows });
     }
@@ -74,9 +77,19 @@ pub struct Judged<'a> {
     pub held_out: &'a [Item],
 }
 
-fn row(item: &Item, result: &Result3) -> Value {
+/// The three reconstructions of a mesh.
+const COLUMNS: [&str; 3] = ["mesh", "linear", "ceiling"];
+
+/// What is kept of a mesh; `no_surface` holds those of the reconstructions that are empty.
+fn row(item: &Item, result: &Result3, settings: &Settings) -> Value {
     let [mesh, linear, ceiling] = &result.metrics;
-    json!({ "name": item.name, "mesh": mesh, "linear": linear, "ceiling": ceiling })
+    let mut row = json!({ "name": item.name, "mesh": mesh, "linear": linear, "ceiling": ceiling });
+    for (name, highest) in COLUMNS.iter().zip(result.highest) {
+        if let Some(highest) = highest {
+            row["no_surface"][name] = json!({ "iso": settings.extraction.iso, "highest_occupancy": highest });
+        }
+    }
+    row
 }
 
 /// Encoder and decoder of the trained network with their memory.
@@ -102,38 +115,41 @@ fn reconstruct(
     let latent = halves.encoder.encode(model, &planes)?;
     let decoded = halves.decoder.decode(model, &latent, item.transform)?;
     let linear = linear_planes(&settings.architecture, code, &planes)?;
-    let meshes = [&decoded, &linear, &planes].map(|planes| mesh_of_planes(device, planes, settings));
-    let [mesh, linear, ceiling] = meshes;
-    let (mesh, linear, ceiling) = (mesh?, linear?, ceiling?);
+    let surface = |planes: &Planes| -> Result<(Mesh, Option<f32>)> {
+        let mesh = mesh_of_planes(device, planes, settings)?;
+        let empty = mesh.triangles.is_empty();
+        Ok((mesh, if empty { Some(highest_of_planes(planes, settings)?) } else { None }))
+    };
+    let ((mesh, a), (linear, b), (ceiling, c)) = (surface(&decoded)?, surface(&linear)?, surface(&planes)?);
     let reference = Reference::on(device, &item.mesh, &settings.metrics)?;
     let metrics = [reference.compare(&mesh)?, reference.compare(&linear)?, reference.compare(&ceiling)?];
-    Ok(Result3 { decoded, mesh, linear, ceiling, metrics })
+    Ok(Result3 { decoded, mesh, linear, ceiling, metrics, highest: [a, b, c] })
 }
 
-fn write_files(folder: &Path, item: &Item, result: &Result3) -> Result<()> {
+/// An empty mesh is said, and has no file.
+fn write_files(folder: &Path, item: &Item, result: &Result3, settings: &Settings, quiet: bool) -> Result<()> {
     let own = |mesh: &Mesh| denormalise(mesh, &item.transform);
     files::write(&folder.join("decoded.safetensors"), &result.decoded, files::Precision::F32)?;
     let sheet = picture::contact_sheet(&[("input", &item.planes.load()), ("decoded", &result.decoded)]);
     picture::write_png(&folder.join("planes.png"), &sheet)?;
-    let meshes = [
-        ("input", &item.mesh),
-        ("mesh", &result.mesh),
-        ("linear", &result.linear),
-        ("ceiling", &result.ceiling),
-    ];
-    for (name, mesh) in meshes {
-        if mesh.triangles.is_empty() {
-            console::note(format_args!(
-                "{}: {name} has no surface at this level; no file is written for it",
-                item.name
-            ));
+    io::write(&folder.join("input.ply"), &own(&item.mesh))?;
+    let meshes = [&result.mesh, &result.linear, &result.ceiling];
+    for ((name, mesh), highest) in COLUMNS.iter().zip(meshes).zip(result.highest) {
+        let endings: &[&str] = if *name == "mesh" { &["ply", "glb"] } else { &["ply"] };
+        let files = endings.iter().map(|ending| folder.join(format!("{name}.{ending}")));
+        if let Some(highest) = highest {
+            // One of an earlier end of this run would be taken for this one's.
+            files
+                .filter(|file| file.exists())
+                .try_for_each(|file| std::fs::remove_file(&file).map_err(|error| Error::io(&file, &error)))?;
+            if !quiet {
+                let found = no_surface(settings.extraction.iso, highest);
+                console::note(format_args!("{}: {name}: {found}", item.name));
+            }
             continue;
         }
         let mesh = own(mesh);
-        io::write(&folder.join(format!("{name}.ply")), &mesh)?;
-        if name == "mesh" {
-            io::write(&folder.join("mesh.glb"), &mesh)?;
-        }
+        files.into_iter().try_for_each(|file| io::write(&file, &mesh))?;
     }
     Ok(())
 }
@@ -154,6 +170,7 @@ fn summary(
         "device": options.device.to_string(),
         "preset": settings.preset,
         "seed": settings.seed,
+        "representation": settings.representation,
         "planes": architecture.planes,
         "parameters": model.parameter_count(),
         "latent": {
@@ -170,6 +187,9 @@ fn summary(
         "ceiling": per_mesh[0]["ceiling"],
         "config": serde_json::to_value(settings).map_err(|error| Error::new("summary", error, "report this"))?,
     });
+    if !per_mesh[0]["no_surface"].is_null() {
+        summary["no_surface"] = per_mesh[0]["no_surface"].clone();
+    }
     if per_mesh.len() > 1 {
         summary["mean"] = means(&per_mesh);
         summary["meshes"] = Value::Array(per_mesh);

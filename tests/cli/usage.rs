@@ -42,7 +42,7 @@ fn a_device_that_is_not_there_is_named() {
 #[test]
 fn settings_out_of_range_are_refused_before_any_work() {
     let place = Place::new();
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["--steps", "0"], "steps is 0"),
         (&["--batch", "0"], "batch is 0"),
         (&["--batch", "18446744073709551615"], "batch"),
@@ -50,6 +50,14 @@ fn settings_out_of_range_are_refused_before_any_work() {
         (&["--learning-rate", "0"], "learning_rate"),
         (&["--sdf-weight", "inf"], "sdf_weight"),
         (&["--depth-weight", "0"], "depth_weight"),
+        (&["--likelihood", "bernoulli"], "bernoulli is for binary planes"),
+        (&["--positive-weight", "2"], "positive_weight is for likelihood bernoulli"),
+        (&["--representation", "binary", "--positive-weight", "2"], "positive_weight is for"),
+        (&["--representation", "binary", "--depth-weight", "2"], "depth_weight must be 1 for binary"),
+        (
+            &["--representation", "binary", "--likelihood", "bernoulli", "--positive-weight", "0"],
+            "positive_weight must be a positive number",
+        ),
     ];
     for (more, part) in cases {
         let arguments =
@@ -91,6 +99,15 @@ fn configurations_that_make_no_sense_are_refused() {
         (format!("{TINY}[optimiser]\nbeta1 = 1.5\n"), 2, "beta1"),
         (format!("{TINY}[optimiser]\nepsilon = 0.0\n"), 2, "epsilon"),
         (format!("{TINY}[optimiser]\nclip_norm = -1.0\n"), 2, "clip_norm"),
+        (format!("{TINY}[likelihood]\nkind = 'sigma'\nsigma_floor = 0.0\n"), 2, "sigma_floor"),
+        (format!("{TINY}[likelihood]\nsigma_floor = -inf\n"), 2, "sigma_floor"),
+        (format!("{TINY}[likelihood]\nkind = 'bernoulli'\n"), 2, "binary planes"),
+        (format!("{TINY}[likelihood]\nkind = 'laplace'\n"), 1, "laplace"),
+        (
+            format!("representation = 'binary'\n{TINY}").replace("planes = 32", "planes = 32\nchannels = 4"),
+            2,
+            "channels",
+        ),
         ("\u{0}".into(), 1, "line 1"),
     ];
     for (text, code, part) in cases {

@@ -34,7 +34,12 @@ CAMERAS = torch.tensor([
 
 
 def settings_of(run):
-    return tomllib.loads((Path(run) / "config.toml").read_text())
+    settings = tomllib.loads((Path(run) / "config.toml").read_text())
+    likelihood = settings.get("likelihood", {})
+    plain = (likelihood.get("kind", "mse"), likelihood.get("reduction", "mean")) == ("mse", "mean")
+    if settings["representation"] != "continuous" or not plain:
+        raise SystemExit(f"{run}: what is compared are continuous planes and the mean squared error")
+    return settings
 
 
 class Network(nn.Module):

@@ -32,11 +32,13 @@
 
 mod bounds;
 mod cuda;
+mod empty;
 mod grid;
 mod silhouette;
 mod tap;
 
 pub use cuda::{CardField, CardGrid};
+pub use empty::{highest_occupancy, no_surface};
 pub use grid::GridField;
 pub(crate) use silhouette::silhouette_distance;
 pub(crate) use tap::{Footprint, Tap, depth_along};

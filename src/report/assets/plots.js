@@ -1,4 +1,4 @@
-// The loss curve: logarithmic losses over steps, the gradient norm in a panel of its own.
+// The loss curve: losses over steps, logarithmic where all are positive; the gradient norm in a panel of its own.
 "use strict";
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
@@ -17,7 +17,9 @@
   };
   const plain = (value) => value === null || value === undefined ? "n/a" : value === 0 ? "0"
     : Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5 ? value.toExponential(2) : value.toPrecision(3);
-  const drawable = (key) => curve[key].some((value) => value > 0);
+  // A likelihood of a density can be negative.
+  const negative = LINES.some((line) => curve[line.key].some((value) => value < 0));
+  const drawable = (key) => curve[key].some((value) => value > 0 || value < 0);
   if (!curve.step.length || ![...LINES, NORM].some((line) => drawable(line.key))) {
     parent.className = "empty";
     parent.textContent = "This run has no loss curve.";
@@ -49,19 +51,37 @@
     };
   }
 
+  const roundGap = (rough) => {
+    const power = 10 ** Math.floor(Math.log10(rough));
+    return power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+  };
+
+  function linearScale(keys, top, bottom) {
+    const values = keys.flatMap((key) => curve[key].filter((value) => value !== null));
+    let low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
+    const margin = Math.max(1e-6, 0.04 * (high - low));
+    low -= margin;
+    high += margin;
+    const gap = roundGap((high - low) / 8), ticks = [];
+    for (let k = Math.ceil(low / gap); k * gap <= high; k++) ticks.push(k * gap);
+    return { at: (value) => bottom - ((value - low) / (high - low)) * (bottom - top), ticks };
+  }
+
   function stepTicks(room) {
-    const rough = (last - first) / room, power = 10 ** Math.floor(Math.log10(rough));
-    const gap = Math.max(1, power * [1, 2, 5, 10].find((factor) => factor * power >= rough));
+    const gap = Math.max(1, roundGap((last - first) / room));
     const ticks = [];
     for (let step = Math.ceil(first / gap) * gap; step <= last; step += gap) ticks.push(step);
     return ticks;
   }
 
+  // Whether a line has a point for a value.
+  const shows = (key, value) => negative && key !== NORM.key ? value !== null : value > 0;
+
   // A path with gaps where a value is missing or has no logarithm.
   function path(key, x, y) {
     let text = "", pen = false;
     curve[key].forEach((value, index) => {
-      if (!(value > 0)) { pen = false; return; }
+      if (!shows(key, value)) { pen = false; return; }
       text += `${pen ? "L" : "M"}${x(curve.step[index]).toFixed(1)} ${y(value).toFixed(1)}`;
       pen = true;
     });
@@ -69,7 +89,8 @@
   }
 
   function panel(svg, lines, x, box, title) {
-    const scale = logScale(lines.map((line) => line.key), box.top, box.bottom);
+    const keys = lines.map((line) => line.key), linear = negative && lines[0] !== NORM;
+    const scale = (linear ? linearScale : logScale)(keys, box.top, box.bottom);
     for (const tick of scale.ticks) {
       const y = scale.at(tick);
       svg.append(make("line", { class: "grid", x1: box.left, x2: box.right, y1: y, y2: y }));
@@ -80,7 +101,8 @@
       svg.append(make("path", { d: path(line.key, x, scale.at), fill: "none", stroke: line.colour, "stroke-width": 1.8, "stroke-dasharray": line.dash, "stroke-linejoin": "round" }));
     return scale;
   }
-  const plainTick = (tick) => tick < 1e-3 || tick >= 1e5 ? tick.toExponential(0) : String(Number(tick.toPrecision(2)));
+  const plainTick = (tick) => tick === 0 ? "0" : Math.abs(tick) < 1e-3 || Math.abs(tick) >= 1e5 ? tick.toExponential(1).replace(".0e", "e")
+    : String(Number(tick.toPrecision(2)));
 
   function legend(lines) {
     const list = document.createElement("ul");
@@ -118,7 +140,7 @@
     }
     svg.append(make("text", { x: (box.left + box.right) / 2, y: foot + 38, "text-anchor": "middle" }, "step"));
     svg.append(make("line", { class: "axis", x1: box.left, x2: box.right, y1: foot, y2: foot }));
-    const scales = new Map(), losses = panel(svg, shown, x, box, "loss (no unit, logarithmic)");
+    const scales = new Map(), losses = panel(svg, shown, x, box, negative ? "loss (nats)" : "loss (no unit, logarithmic)");
     for (const line of shown) scales.set(line.key, losses);
     if (toggle.checked) scales.set(NORM.key, panel(svg, [NORM], x, { ...box, top: tall + 36, bottom: foot }, "gradient norm (logarithmic)"));
     const cursor = make("line", { class: "cursor", y1: box.top, y2: foot, visibility: "hidden" });
@@ -133,9 +155,9 @@
       lines.forEach((line, i) => {
         const value = curve[line.key][index];
         outputs.get(line.key).textContent = plain(value);
-        dots[i].setAttribute("visibility", chosen !== null && value > 0 ? "visible" : "hidden");
+        dots[i].setAttribute("visibility", chosen !== null && shows(line.key, value) ? "visible" : "hidden");
         dots[i].setAttribute("cx", at);
-        if (value > 0) dots[i].setAttribute("cy", scales.get(line.key).at(value));
+        if (shows(line.key, value)) dots[i].setAttribute("cy", scales.get(line.key).at(value));
       });
       outputs.get("step").textContent = curve.step[index].toLocaleString("en");
       outputs.get("seconds").textContent = `${plain(curve.seconds[index])} s`;

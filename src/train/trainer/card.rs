@@ -111,12 +111,13 @@ impl Card {
     ) -> Result<()> {
         self.feed(trainer, items, chosen, factor)?;
         self.run(trainer)?;
-        let Recorded { loss, mse, sdf, .. } = &trainer.recorded;
+        let Recorded { loss, reconstruction, sdf, .. } = &trainer.recorded;
         let scalar = |value| -> Result<Read<u8>> { Ok(Read::from(on_card(trainer, value)?).cast()) };
-        // Without the SDF loss its place holds the squared error, and is not read.
-        let sdf = sdf.as_ref().map_or(*mse, |sdf| sdf.loss);
+        let reconstruction = reconstruction.loss;
+        // Without the SDF loss its place holds the reconstruction, and is not read.
+        let sdf = sdf.as_ref().map_or(reconstruction, |sdf| sdf.loss);
         let state = trainer.adam.letter().ok_or_else(elsewhere)?;
-        self.mailbox.post(&[scalar(*loss)?, scalar(*mse)?, scalar(sdf)?, state])?;
+        self.mailbox.post(&[scalar(*loss)?, scalar(reconstruction)?, scalar(sdf)?, state])?;
         self.queued.push_back((trainer.step + 1, factor * trainer.settings.optimiser.learning_rate));
         Ok(())
     }

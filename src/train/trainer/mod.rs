@@ -3,13 +3,15 @@
 mod card;
 
 use super::budget::Budget;
+use super::likelihood::Reconstruction;
 use super::{Item, Settings, StepInputs};
 use crate::device::{Buffer, Device};
 use crate::error::{Error, Result};
+use crate::hexplane::Representation;
 use crate::hexplane::field::TAU;
 use crate::model::{Autoencoder, Halves, LinearCode, VIEWS};
 use crate::nn::Adam;
-use crate::ops::{FieldLoss, Mse, WeightedSum};
+use crate::ops::{FieldLoss, SilhouetteLoss, WeightedSum};
 use crate::rng::Rng;
 use crate::shape::Shape;
 use crate::tape::{Graph, Plan, Scale, Tape, Value};
@@ -58,8 +60,7 @@ pub enum Wait {
 
 pub(super) struct Recorded {
     halves: Halves,
-    weight: Value,
-    mse: Value,
+    reconstruction: Reconstruction,
     sdf: Option<Sdf>,
     pub loss: Value,
 }
@@ -88,9 +89,7 @@ impl Trainer {
         let mut graph = Graph::default();
         let recorded = record(&mut model, &mut graph, settings, batch)?;
         let mut tape = Tape::new(device, graph, Some(recorded.loss), &recorded.kept())?;
-        let mut weights = vec![1.0; model.architecture.channels];
-        weights[0] = settings.training.depth_weight;
-        tape.load(recorded.weight, 0, &weights)?;
+        recorded.reconstruction.load(&mut tape, settings)?;
         let len = model.layout.len();
         Ok(Self {
             adam: Adam::new(settings.optimiser, &model.layout, device)?,
@@ -166,7 +165,7 @@ impl Trainer {
         let scalar = |value: Value| self.tape.value(value).map(|value| f64::from(value[0]));
         let mut losses = Losses {
             total: scalar(self.recorded.loss)?,
-            reconstruction: scalar(self.recorded.mse)?,
+            reconstruction: scalar(self.recorded.reconstruction.loss)?,
             sdf: self.recorded.sdf.as_ref().map_or(Ok(0.0), |sdf| scalar(sdf.loss))?,
             gradient_norm: f64::NAN,
             learning_rate: factor * self.settings.optimiser.learning_rate,
@@ -239,7 +238,7 @@ fn diverged(step: u64, losses: &Losses) -> Error {
 
 impl Recorded {
     pub fn kept(&self) -> Vec<Value> {
-        self.sdf.iter().map(|sdf| sdf.loss).chain([self.mse]).collect()
+        self.sdf.iter().map(|sdf| sdf.loss).chain([self.reconstruction.loss]).collect()
     }
 }
 
@@ -251,18 +250,23 @@ pub(super) fn record(
 ) -> Result<Recorded> {
     graph.recompute = settings.training.recompute;
     let halves = model.record(graph, batch)?;
-    let weight = graph.input(Shape::new(&[model.architecture.channels]));
-    let mse = graph.apply(Mse, &[halves.decoded, halves.planes, weight])?;
+    let reconstruction = Reconstruction::record(graph, settings, &halves)?;
     let training = &settings.training;
     if training.sdf_weight == 0.0 {
-        return Ok(Recorded { halves, weight, mse, sdf: None, loss: mse });
+        let loss = reconstruction.loss;
+        return Ok(Recorded { halves, reconstruction, sdf: None, loss });
     }
     let points = graph.input(Shape::new(&[batch, training.sdf_points, 3]));
     let distances = graph.input(Shape::new(&[batch, training.sdf_points]));
     debug_assert_eq!(graph.shape(halves.decoded).extents()[0], VIEWS * batch);
-    let sdf = graph.apply(FieldLoss { tau: TAU }, &[halves.decoded, points, distances])?;
-    let loss = graph.apply(WeightedSum { weights: vec![1.0, training.sdf_weight] }, &[mse, sdf])?;
-    Ok(Recorded { halves, weight, mse, sdf: Some(Sdf { points, distances, loss: sdf }), loss })
+    let planes = model.record_planes(graph, halves.decoded)?;
+    let sdf = match settings.representation {
+        Representation::Continuous => graph.apply(FieldLoss { tau: TAU }, &[planes, points, distances])?,
+        Representation::Binary => graph.apply(SilhouetteLoss::usual(), &[planes, points, distances])?,
+    };
+    let weights = vec![1.0, training.sdf_weight];
+    let loss = graph.apply(WeightedSum { weights }, &[reconstruction.loss, sdf])?;
+    Ok(Recorded { halves, reconstruction, sdf: Some(Sdf { points, distances, loss: sdf }), loss })
 }
 
 /// A permutation of `0..n` drawn for an epoch (Fisher-Yates).
