@@ -1,6 +1,6 @@
 //! `hexcuda train`: meshes in, a trained autoencoder and its reconstructions out.
 
-use super::inputs;
+use super::{bottleneck, inputs};
 use crate::console;
 use crate::cuda::Precision;
 use crate::device::{Device, DeviceChoice};
@@ -81,6 +81,8 @@ pub struct Args {
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    latent: bottleneck::Options,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -136,6 +138,7 @@ fn settings(args: &Args) -> Result<Settings> {
     set(&mut settings.optimiser.learning_rate, args.learning_rate);
     set(&mut settings.seed, args.seed);
     set(&mut settings.up, args.up);
+    args.latent.apply(&mut settings.latent)?;
     settings.validate()?;
     Ok(settings)
 }

@@ -8,9 +8,13 @@ mod conv2d;
 mod conv_transpose2d;
 pub mod cuda;
 mod field_loss;
+mod gaussian_kl;
+mod gaussian_sample;
 mod group_norm;
 mod identity;
+mod kl_term;
 mod mse;
+mod noise;
 mod scale_channels;
 mod silu;
 mod view_mean;
@@ -21,9 +25,13 @@ pub use add_embedding::AddEmbedding;
 pub use conv_transpose2d::ConvTranspose2d;
 pub use conv2d::Conv2d;
 pub use field_loss::FieldLoss;
+pub use gaussian_kl::GaussianKl;
+pub use gaussian_sample::{GaussianSample, LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE};
 pub use group_norm::GroupNorm;
 pub use identity::Identity;
+pub use kl_term::{KlTerm, Reduction};
 pub use mse::Mse;
+pub use noise::{Law, Noise};
 pub use scale_channels::ScaleChannels;
 pub use silu::Silu;
 pub use view_mean::ViewMean;
@@ -50,6 +58,10 @@ pub static OPS: &[&dyn Op] = &[
     &Silu,
     &ScaleChannels { factors: Vec::new() },
     &FieldLoss { tau: crate::hexplane::field::TAU },
+    &Noise { law: Law::Normal, extents: Shape::SCALAR, seed: 0, stream: 0 },
+    &GaussianSample,
+    &GaussianKl { meshes: 1 },
+    &KlTerm::PLAIN,
 ];
 
 /// One differentiable function of arrays. No method has a default: a missing half does not compile.

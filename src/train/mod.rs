@@ -1,6 +1,7 @@
 //! Training: settings, data, the step, checkpoints, the loop and what a run leaves behind.
 
 mod augment;
+mod bottleneck;
 pub mod budget;
 mod checkpoint;
 mod data;
