@@ -11,6 +11,9 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// One value.
+    pub const SCALAR: Self = Self { extents: [1; 4], rank: 0 };
+
     /// # Panics
     /// With more than four extents: no array of this program has more.
     pub fn new(extents: &[usize]) -> Self {
@@ -21,7 +24,7 @@ impl Shape {
     }
 
     pub fn scalar() -> Self {
-        Self::new(&[])
+        Self::SCALAR
     }
 
     pub fn extents(&self) -> &[usize] {

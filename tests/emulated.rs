@@ -46,8 +46,12 @@ impl Place {
     }
 
     fn losses(&self, run: &str) -> Vec<f64> {
+        self.column(run, 2)
+    }
+
+    fn column(&self, run: &str, column: usize) -> Vec<f64> {
         let text = fs::read_to_string(self.at(run).join("metrics.csv")).unwrap();
-        text.lines().skip(1).map(|line| line.split(',').nth(2).unwrap().parse().unwrap()).collect()
+        text.lines().skip(1).map(|line| line.split(',').nth(column).unwrap().parse().unwrap()).collect()
     }
 }
 
@@ -121,6 +125,23 @@ fn a_run_has_the_losses_of_the_cpu_and_no_finding() {
         ["emulated", "cpu"].map(|run| files::read(&place.at(run).join("decoded.safetensors")).unwrap());
     assert!(relative(&ours.values, &cpu.values) < TOLERANCE);
     insta::assert_snapshot!(depths(&ours));
+}
+
+/// Latents that draw: the same numbers on both paths, and losses that differ no more than without.
+#[test]
+fn a_run_with_a_latent_that_draws_has_the_losses_of_the_cpu() {
+    for latent in ["kind = 'gaussian'\nkl_warmup = 2\nbeta = 1e-4"] {
+        let place = Place::new();
+        fs::write(place.at("tiny.toml"), format!("{TINY}[latent]\n{latent}\n")).unwrap();
+        ["emulated", "cpu"].map(|device| succeeds(place.command(&train(device, device))));
+        // The loss and the KL divergence.
+        for column in [2, 5] {
+            let (ours, cpu) = (place.column("emulated", column), place.column("cpu", column));
+            assert!(ours.len() == 3 && ours.iter().all(|&value| value > 0.0), "{latent}: {ours:?}");
+            let near = ours.iter().zip(&cpu).all(|(a, b)| (a - b).abs() <= 1e-3 * b.abs());
+            assert!(near, "{latent}: {ours:?} against {cpu:?}");
+        }
+    }
 }
 
 /// Every fourth pixel of the six views side by side, as the number of borders that its depth exceeds. The software

@@ -56,7 +56,15 @@ fn curve(steps: u64) -> Vec<CurvePoint> {
             let sdf = 0.1 / step as f64;
             let reconstruction = 1.0 / (step as f64).sqrt();
             let loss = reconstruction + sdf;
-            CurvePoint { step, seconds: step as f64 * 0.5, loss, reconstruction, sdf, gradient_norm: 3.0 }
+            CurvePoint {
+                step,
+                seconds: step as f64 * 0.5,
+                loss,
+                reconstruction,
+                sdf,
+                kl: 0.0,
+                gradient_norm: 3.0,
+            }
         })
         .collect()
 }

@@ -256,3 +256,20 @@ fn normalised(device: &Device, recompute: bool) -> (Vec<u32>, usize) {
     let bits = gradients.values().unwrap().iter().map(|value| value.to_bits()).collect();
     (bits, tape.plan().arena_len())
 }
+
+/// What a tape fills itself stays in place however often it runs.
+#[test]
+fn a_constant_is_there_in_every_replay() {
+    for device in devices() {
+        let mut graph = Graph::default();
+        let constant = graph.constant(&[2.0]);
+        let x = graph.input(Shape::new(&[1]));
+        let sum = graph.apply(WeightedSum { weights: vec![1.0, 10.0] }, &[constant, x]).unwrap();
+        let mut tape = Tape::new(&device, graph, None, &[sum]).unwrap();
+        for value in [1.0, 3.0] {
+            tape.load(x, 0, &[value]).unwrap();
+            tape.forward(&buffer(&device, 1, &[])).unwrap();
+            assert_eq!(tape.value(sum).unwrap(), [2.0 + 10.0 * value]);
+        }
+    }
+}

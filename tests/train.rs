@@ -5,8 +5,9 @@ use hexcuda::device::Device;
 use hexcuda::error::Kind;
 use hexcuda::hexplane::files;
 use hexcuda::mesh::Mesh;
+use hexcuda::model::{Bottleneck, LatentKind};
 use hexcuda::nn::Schedule;
-use hexcuda::train::{Options, Settings, train};
+use hexcuda::train::{Checkpoint, Options, Settings, train};
 use safetensors::SafeTensors;
 use std::f32::consts::PI;
 use std::fs;
@@ -164,6 +165,43 @@ fn so_does_one_at_a_plateau_which_falls_at_its_end() {
     assert!(rates[..5].iter().all(|rate| (rate / full - 1.0).abs() < 1e-6), "{rates:?}");
     // One of the last 1.8 steps is left.
     assert!((rates[5] / full - (0.02 + 0.98 / 1.8)).abs() < 1e-6, "{rates:?}");
+}
+
+/// Noise follows from seed and step alone, and the weight of the divergence from the step.
+#[test]
+fn so_does_one_whose_latent_draws() {
+    let mut settings = settings(0);
+    settings.latent =
+        Bottleneck { kind: LatentKind::Gaussian, beta: 1e-3, kl_warmup: 4, ..Bottleneck::default() };
+    let rows = stopped_and_whole(&settings);
+    let column = |name: &str| rows[0].iter().position(|found| found == name).unwrap();
+    let of =
+        |name: &str| -> Vec<f64> { rows[1..].iter().map(|row| row[column(name)].parse().unwrap()).collect() };
+    assert_eq!(of("kl_weight"), [0.0, 2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3]);
+    assert!(of("kl").iter().all(|&kl| kl > 0.0), "{:?}", of("kl"));
+}
+
+/// An update of 1e9 a weight leaves nothing finite: the run ends with the step and the term that went first, and the
+/// weights of the step before it.
+#[test]
+fn a_loss_that_is_not_finite_names_its_term_and_keeps_the_weights_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(0);
+    settings.latent = Bottleneck { kind: LatentKind::Gaussian, ..Bottleneck::default() };
+    settings.optimiser.learning_rate = 1e25;
+    let options = Options {
+        held_out: Vec::new(),
+        out: folder.path().to_path_buf(),
+        resume: false,
+        time: None,
+        quiet: true,
+        device: Device::Cpu,
+        interrupt: &AtomicBool::new(false),
+    };
+    let error = train(&settings, &meshes(), &options).unwrap_err().to_string();
+    assert!(error.starts_with("step 2: the loss is") && error.contains("not finite is first its"), "{error}");
+    let kept = Checkpoint::read(&folder.path().join("checkpoint.safetensors")).unwrap();
+    assert_eq!(kept.step, 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod bench;
+mod bottleneck;
 mod check;
 mod compare;
 mod devices;

@@ -1,6 +1,6 @@
 //! `hexcuda train`: meshes in, a trained autoencoder and its reconstructions out.
 
-use super::inputs;
+use super::{bottleneck, inputs};
 use crate::console;
 use crate::cuda::Precision;
 use crate::device::{Device, DeviceChoice};
@@ -9,7 +9,8 @@ use crate::hexplane::Representation;
 use crate::mesh::normalise::Up;
 use crate::nn::Schedule;
 use crate::train::budget::{Budget, REFERENCE_BYTES, by_precision, on_card, reference};
-use crate::train::{self, Checkpoint, Initialisation, LikelihoodKind, Options, Preset, Reduction, Settings};
+use crate::ops::Reduction;
+use crate::train::{self, Checkpoint, Initialisation, LikelihoodKind, Options, Preset, Settings};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -94,6 +95,8 @@ pub struct Args {
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    latent: bottleneck::Options,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -156,6 +159,7 @@ fn settings(args: &Args) -> Result<Settings> {
     set(&mut settings.optimiser.learning_rate, args.learning_rate);
     set(&mut settings.seed, args.seed);
     set(&mut settings.up, args.up);
+    args.latent.apply(&mut settings.latent)?;
     settings.validate()?;
     Ok(settings)
 }

@@ -1,6 +1,6 @@
 //! The network: encoder and decoder over single views with shared weights, views as the batch.
 
-use super::{Architecture, LinearCode, VIEWS};
+use super::{Architecture, Bottleneck, LatentKind, LinearCode, Posterior, VIEWS};
 use crate::cpu::arena::Arena;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
@@ -30,9 +30,13 @@ fn linear_rate(a: &Architecture) -> f32 {
     (LINEAR_RATE_PATCH / (a.patch * a.patch * a.channels) as f32).min(1.0)
 }
 
+/// The head of a Gaussian latent beside `encoder.out`, which gives the mean.
+const LOG_VARIANCE: &str = "encoder.log_variance";
+
 /// Architecture, names and values of all parameters.
 pub struct Autoencoder {
     pub architecture: Architecture,
+    pub latent: Bottleneck,
     pub layout: ParameterLayout,
     pub parameters: Buffer,
 }
@@ -52,12 +56,23 @@ impl Autoencoder {
     /// A network with random weights drawn from `seed`; with a linear code, its linear path starts
     /// as that code and everything else adds nothing at first.
     pub fn new(architecture: Architecture, seed: u64, code: Option<&LinearCode>) -> Result<Self> {
-        let mut model = Self::without_values(architecture)?;
+        Self::with_latent(architecture, Bottleneck::default(), seed, code)
+    }
+
+    /// The same with a latent of any kind.
+    pub fn with_latent(
+        architecture: Architecture,
+        latent: Bottleneck,
+        seed: u64,
+        code: Option<&LinearCode>,
+    ) -> Result<Self> {
+        let mut model = Self { latent, ..Self::without_values(architecture)? };
         model.record(&mut Graph::default(), 1)?;
         memory::require("the network", 4 * model.layout.len(), "take smaller widths or fewer blocks")?;
         let mut values = Arena::zeros(model.layout.len());
         initialise(&model.layout, seed, values.as_mut_slice());
         model.parameters = Buffer::Cpu(values);
+        model.initialise_latent()?;
         if let Some(code) = code.filter(|_| model.architecture.linear_path) {
             model.set("encoder.linear.weight", &code.encoder_weight)?;
             model.set("encoder.linear.bias", &code.encoder_bias)?;
@@ -73,7 +88,17 @@ impl Autoencoder {
     pub fn without_values(architecture: Architecture) -> Result<Self> {
         architecture.validate()?;
         let parameters = Buffer::Cpu(Arena::zeros(0));
-        Ok(Self { architecture, layout: ParameterLayout::default(), parameters })
+        let (latent, layout) = (Bottleneck::default(), ParameterLayout::default());
+        Ok(Self { architecture, latent, layout, parameters })
+    }
+
+    /// What the latent starts from besides weights.
+    fn initialise_latent(&mut self) -> Result<()> {
+        if self.latent.kind != LatentKind::Gaussian {
+            return Ok(());
+        }
+        let values = vec![self.latent.initial_log_variance; self.architecture.latent_channels];
+        self.set(&format!("{LOG_VARIANCE}.bias"), &values)
     }
 
     /// Overwrites one parameter, in the layout of the program.
@@ -112,7 +137,12 @@ impl Autoencoder {
         Shape::new(&[VIEWS * meshes, a.latent_size(), a.latent_size(), a.latent_channels])
     }
 
+    /// From planes to the latent that stands for them: the posterior's mean.
     pub fn record_encoder(&mut self, graph: &mut Graph, planes: Value) -> Result<Value> {
+        Ok(self.record_posterior(graph, planes)?.mean)
+    }
+
+    pub fn record_posterior(&mut self, graph: &mut Graph, planes: Value) -> Result<Posterior> {
         let a = self.architecture.clone();
         let mut b = Builder { graph, layout: &mut self.layout, rate: 1.0 };
         let mut x = b.conv("encoder.stem", planes, a.stem, a.stem, a.widths[0], false)?;
@@ -131,14 +161,18 @@ impl Autoencoder {
             x = b.exchange("encoder.exchange", x, VIEWS)?;
         }
         x = b.norm("encoder.norm", x)?;
-        if !a.linear_path {
-            return b.conv("encoder.out", x, 1, 1, a.latent_channels, false);
+        let log_variance = match self.latent.kind {
+            LatentKind::Gaussian => Some(b.conv(LOG_VARIANCE, x, 1, 1, a.latent_channels, true)?),
+            LatentKind::Deterministic => None,
+        };
+        b.rate = if a.linear_path { ENCODER_RATE } else { 1.0 };
+        let mut mean = b.conv("encoder.out", x, 1, 1, a.latent_channels, a.linear_path)?;
+        if a.linear_path {
+            b.rate = linear_rate(&a);
+            let linear = b.conv("encoder.linear", planes, a.patch, a.patch, a.latent_channels, false)?;
+            mean = b.graph.apply(Add, &[linear, mean])?;
         }
-        b.rate = ENCODER_RATE;
-        let latent = b.conv("encoder.out", x, 1, 1, a.latent_channels, true)?;
-        b.rate = linear_rate(&a);
-        let linear = b.conv("encoder.linear", planes, a.patch, a.patch, a.latent_channels, false)?;
-        b.graph.apply(Add, &[linear, latent])
+        Ok(Posterior { mean, log_variance })
     }
 
     pub fn record_decoder(&mut self, graph: &mut Graph, latent: Value) -> Result<Value> {

@@ -2,11 +2,17 @@
 
 mod architecture;
 mod autoencoder;
+mod bottleneck;
 pub mod hexz;
+mod latent;
+mod posterior;
 mod principal;
 
 pub use architecture::Architecture;
 pub use autoencoder::{Autoencoder, Halves};
+pub use bottleneck::{Bottleneck, LatentKind};
+pub use latent::{Posterior, Rate};
+pub use posterior::{ACTIVE_VARIANCE, Gaussian, PosteriorStatistics};
 pub use principal::{DEPTH_SCALE, LinearCode};
 
 /// Views of a mesh: images that share one latent.

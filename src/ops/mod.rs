@@ -9,9 +9,13 @@ mod conv2d;
 mod conv_transpose2d;
 pub mod cuda;
 mod field_loss;
+mod gaussian_kl;
+mod gaussian_sample;
 mod group_norm;
 mod identity;
+mod kl_term;
 mod mse;
+mod noise;
 mod optimal_sigma;
 mod scale_channels;
 mod sigmoid;
@@ -26,9 +30,13 @@ pub use bce::Bce;
 pub use conv_transpose2d::ConvTranspose2d;
 pub use conv2d::Conv2d;
 pub use field_loss::FieldLoss;
+pub use gaussian_kl::GaussianKl;
+pub use gaussian_sample::{GaussianSample, LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE};
 pub use group_norm::GroupNorm;
 pub use identity::Identity;
+pub use kl_term::{KlTerm, Reduction};
 pub use mse::Mse;
+pub use noise::{Law, Noise};
 pub use optimal_sigma::OptimalSigma;
 pub use scale_channels::ScaleChannels;
 pub use sigmoid::Sigmoid;
@@ -62,6 +70,10 @@ pub static OPS: &[&dyn Op] = &[
     &Bce { positive_weight: 1.0 },
     &OptimalSigma { floor: 1e-3, offset: 0.0 },
     &SilhouetteLoss { clamp: 0.5 },
+    &Noise { law: Law::Normal, extents: Shape::SCALAR, seed: 0, stream: 0 },
+    &GaussianSample,
+    &GaussianKl { meshes: 1 },
+    &KlTerm::PLAIN,
 ];
 
 /// One differentiable function of arrays. No method has a default: a missing half does not compile.

@@ -49,6 +49,8 @@ pub struct CurvePoint {
     pub loss: f64,
     pub reconstruction: f64,
     pub sdf: f64,
+    /// Nats a mesh, without its weight; 0 where the latent has none.
+    pub kl: f64,
     pub gradient_norm: f64,
 }
 
@@ -172,6 +174,7 @@ fn columns(curve: &[CurvePoint]) -> Value {
         "loss": column(|point| point.loss),
         "reconstruction": column(|point| point.reconstruction),
         "sdf": column(|point| point.sdf),
+        "kl": column(|point| point.kl),
         "gradient_norm": column(|point| point.gradient_norm),
     })
 }

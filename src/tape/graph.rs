@@ -39,6 +39,8 @@ pub(super) struct Node {
 pub struct Graph {
     pub(super) values: Vec<ValueInfo>,
     pub(super) nodes: Vec<Node>,
+    /// Inputs that a tape fills once.
+    pub(super) constants: Vec<(Value, Vec<f32>)>,
     /// Whether cheap ops run again in backward instead of keeping their outputs (Chen et al., "Training Deep Nets with
     /// Sublinear Memory Cost", 2016): the same bits in less memory and more time.
     pub recompute: bool,
@@ -47,6 +49,13 @@ pub struct Graph {
 impl Graph {
     pub fn input(&mut self, shape: Shape) -> Value {
         self.push(ValueInfo { shape, origin: Origin::Input, differentiable: false })
+    }
+
+    /// An input with the same values `[n]` in every replay.
+    pub fn constant(&mut self, values: &[f32]) -> Value {
+        let value = self.input(Shape::new(&[values.len()]));
+        self.constants.push((value, values.to_vec()));
+        value
     }
 
     /// The parameter `name` of `layout`, which must exist there.

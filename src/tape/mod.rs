@@ -56,7 +56,11 @@ impl Tape {
             memory::require("the tape", 4 * plan.arena_len(), remedy)?;
         }
         let arena = Buffer::zeros(device, plan.arena_len(), "the arena of a step")?;
-        Ok(Self { graph, plan, arena, products: device.products() })
+        let mut tape = Self { graph, plan, arena, products: device.products() };
+        for (input, values) in std::mem::take(&mut tape.graph.constants) {
+            tape.load(input, 0, &values)?;
+        }
+        Ok(tape)
     }
 
     pub fn plan(&self) -> &Plan {

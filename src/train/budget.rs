@@ -5,7 +5,6 @@ use super::trainer::{InboxLayout, record};
 use crate::cuda::{Inbox, Precision};
 use crate::device::Kind;
 use crate::error::{Error, Result};
-use crate::model::Autoencoder;
 use crate::tape::{Graph, Plan};
 use std::fmt;
 
@@ -38,7 +37,7 @@ pub struct Budget {
 impl Budget {
     /// For steps of `batch` meshes.
     pub fn new(settings: &Settings, on: Kind, batch: usize) -> Result<Self> {
-        let mut model = Autoencoder::without_values(settings.trained_architecture())?;
+        let mut model = settings.network_without_values()?;
         let mut graph = Graph::default();
         let recorded = record(&mut model, &mut graph, settings, batch)?;
         let plan = graph.plan(on, Some(recorded.loss), &recorded.kept())?;

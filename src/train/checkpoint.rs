@@ -94,7 +94,7 @@ pub fn load_model(run: &Path) -> Result<(Autoencoder, Settings)> {
     let path = run.join("checkpoint.safetensors");
     let mut file = Stored::open(&path)?;
     let facts = file.facts()?;
-    let mut model = Autoencoder::new(facts.settings.trained_architecture(), facts.settings.seed, None)?;
+    let mut model = facts.settings.network(None)?;
     file.fill("", &model.layout, &mut model.parameters)?;
     Ok((model, facts.settings))
 }

@@ -6,14 +6,14 @@ use crate::error::Result;
 use crate::hexplane::Planes;
 use crate::hexplane::field::{self, highest_occupancy, surface_on};
 use crate::mesh::{Mesh, Similarity};
-use crate::model::{Architecture, Autoencoder, LinearCode};
+use crate::model::{Architecture, Autoencoder, Gaussian, LinearCode, Posterior};
 use crate::tape::{Graph, Tape, Value};
 
 /// Planes of one mesh to its latent.
 pub struct Encoder {
     tape: Tape,
     planes: Value,
-    latent: Value,
+    posterior: Posterior,
 }
 
 /// A latent to planes.
@@ -28,15 +28,23 @@ impl Encoder {
     pub fn new(model: &mut Autoencoder) -> Result<Self> {
         let mut graph = Graph::default();
         let planes = graph.input(model.planes_shape(1));
-        let latent = model.record_encoder(&mut graph, planes)?;
-        Ok(Self { tape: Tape::new(&model.parameters.device(), graph, None, &[latent])?, planes, latent })
+        let posterior = model.record_posterior(&mut graph, planes)?;
+        let kept: Vec<Value> = [posterior.mean].into_iter().chain(posterior.log_variance).collect();
+        Ok(Self { tape: Tape::new(&model.parameters.device(), graph, None, &kept)?, planes, posterior })
     }
 
-    /// The latent `[6, s, s, channels]` of planes that fit the network.
+    /// The latent `[6, s, s, channels]` of planes that fit the network: the mean of their posterior.
     pub fn encode(&mut self, model: &Autoencoder, planes: &Planes) -> Result<Vec<f32>> {
         self.tape.load(self.planes, 0, &planes.values)?;
         self.tape.forward(&model.parameters)?;
-        self.tape.value(self.latent)
+        self.tape.value(self.posterior.mean)
+    }
+
+    /// The posterior of such planes; `None` where the latent is not a Gaussian.
+    pub fn posterior(&mut self, model: &Autoencoder, planes: &Planes) -> Result<Option<Gaussian>> {
+        let Some(log_variance) = self.posterior.log_variance else { return Ok(None) };
+        let mean = self.encode(model, planes)?;
+        Ok(Some(Gaussian { mean, log_variance: self.tape.value(log_variance)? }))
     }
 }
 

@@ -4,7 +4,7 @@ use super::Settings;
 use crate::error::{Error, Result};
 use crate::hexplane::Representation;
 use crate::model::Halves;
-use crate::ops::{Bce, Mse, OptimalSigma, WeightedSum};
+use crate::ops::{Bce, Mse, OptimalSigma, Reduction, WeightedSum};
 use crate::shape::Shape;
 use crate::tape::{Graph, Tape, Value};
 use serde::{Deserialize, Serialize};
@@ -23,21 +23,11 @@ pub enum LikelihoodKind {
     Bernoulli,
 }
 
-/// What becomes of the values of a mesh; meshes are averaged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Reduction {
-    /// The mean over the values of a mesh.
-    #[default]
-    Mean,
-    /// Their sum: nats a mesh.
-    Sum,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Likelihood {
     pub kind: LikelihoodKind,
+    /// Of the values of a mesh; meshes are averaged.
     pub reduction: Reduction,
     /// Of `bernoulli`: what a pixel that is hit counts beside one that is not.
     pub positive_weight: f32,

@@ -1,6 +1,7 @@
 //! Training: settings, data, the step, checkpoints, the loop and what a run leaves behind.
 
 mod augment;
+mod bottleneck;
 pub mod budget;
 mod checkpoint;
 mod data;
@@ -17,7 +18,7 @@ mod trainer;
 pub use checkpoint::{Checkpoint, load_model};
 pub use data::{Item, Prepare};
 pub use evaluate::{Decoder, Encoder, highest_of_planes, linear_planes, mesh_of_planes};
-pub use likelihood::{Likelihood, LikelihoodKind, Reduction};
+pub use likelihood::{Likelihood, LikelihoodKind};
 pub use log::{LogRow, MetricsLog};
 pub use run::{Options, prepare_all, train};
 pub use settings::{Extraction, Initialisation, Preset, Settings, Training};

@@ -38,6 +38,7 @@ pub fn write(run: &Path, path: &Path) -> Result<()> {
             loss: row.losses.total,
             reconstruction: row.losses.reconstruction,
             sdf: row.losses.sdf,
+            kl: row.losses.kl,
             gradient_norm: row.losses.gradient_norm,
         })
         .collect();

@@ -13,7 +13,7 @@ use crate::memory;
 use crate::mesh::metrics::{Metrics, Reference};
 use crate::mesh::normalise::denormalise;
 use crate::mesh::{Mesh, io};
-use crate::model::{Autoencoder, LinearCode};
+use crate::model::{Autoencoder, LinearCode, PosteriorStatistics};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -56,6 +56,12 @@ pub fn write(
         }
     }
     let mut summary = summary((&model, steps), settings, options, log, per_mesh)?;
+    if let Some(statistics) = posterior(&model, &mut halves, judged.trained)? {
+        summary["latent"]["kl"] = json!(statistics.rate());
+        // One mesh says nothing about which dimensions tell meshes apart.
+        let several = judged.trained.len() > 1;
+        summary["latent"]["active_units"] = json!(several.then(|| statistics.active_units()));
+    }
     if !judged.held_out.is_empty() {
         let mut rows = Vec::new();
         for item in judged.held_out {
@@ -68,6 +74,19 @@ pub fn write(
     write_atomic(&out.join("summary.json"), |file| writeln!(file, "{text}"))?;
     super::page::write(out, &out.join("report.html"))?;
     announce(&summary, out, options.quiet)
+}
+
+/// The posteriors of a Gaussian latent over meshes.
+fn posterior(
+    model: &Autoencoder,
+    halves: &mut Halves,
+    items: &[Item],
+) -> Result<Option<PosteriorStatistics>> {
+    let mut posteriors = Vec::new();
+    for item in items {
+        posteriors.extend(halves.encoder.posterior(model, &item.planes.load())?);
+    }
+    Ok((!posteriors.is_empty()).then(|| PosteriorStatistics::new(&posteriors)))
 }
 
 /// The meshes that are decoded and measured.
@@ -174,6 +193,7 @@ fn summary(
         "planes": architecture.planes,
         "parameters": model.parameter_count(),
         "latent": {
+            "kind": settings.latent.kind,
             "shape": [6, architecture.latent_size(), architecture.latent_size(), architecture.latent_channels],
             "floats": floats,
             "bytes": 4 * floats,

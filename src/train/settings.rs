@@ -7,7 +7,7 @@ use crate::hexplane::cache::Storage;
 use crate::hexplane::rasterize::Normals;
 use crate::mesh::metrics;
 use crate::mesh::normalise::Up;
-use crate::model::{Architecture, DEPTH_SCALE};
+use crate::model::{Architecture, Autoencoder, Bottleneck, DEPTH_SCALE, LinearCode};
 use crate::nn::{AdamSettings, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -57,6 +57,8 @@ pub struct Settings {
     pub normals: Normals,
     pub representation: Representation,
     pub architecture: Architecture,
+    #[serde(default)]
+    pub latent: Bottleneck,
     pub training: Training,
     #[serde(default)]
     pub likelihood: Likelihood,
@@ -142,6 +144,7 @@ impl Settings {
                 exchange: true,
                 logits: false,
             },
+            latent: Bottleneck::default(),
             training: Training {
                 steps,
                 batch: 4,
@@ -236,6 +239,7 @@ impl Settings {
     /// Whether the settings make sense together.
     pub fn validate(&self) -> Result<()> {
         self.architecture.validate()?;
+        self.latent.validate(&[])?;
         self.optimiser.validate()?;
         self.metrics.validate()?;
         let training = &self.training;
@@ -280,6 +284,17 @@ impl Settings {
             self.architecture.linear_path && self.training.initialisation == Initialisation::Principal;
         let logits = self.likelihood.kind == LikelihoodKind::Bernoulli;
         Architecture { linear_path, logits, ..self.architecture.clone() }
+    }
+
+    /// The network that training starts from; `code` starts its linear path.
+    pub fn network(&self, code: Option<&LinearCode>) -> Result<Autoencoder> {
+        Autoencoder::with_latent(self.trained_architecture(), self.latent.clone(), self.seed, code)
+    }
+
+    /// The same to record alone.
+    pub fn network_without_values(&self) -> Result<Autoencoder> {
+        let network = Autoencoder::without_values(self.trained_architecture())?;
+        Ok(Autoencoder { latent: self.latent.clone(), ..network })
     }
 
     pub fn to_toml(&self) -> Result<String> {

@@ -42,7 +42,7 @@ fn a_device_that_is_not_there_is_named() {
 #[test]
 fn settings_out_of_range_are_refused_before_any_work() {
     let place = Place::new();
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["--steps", "0"], "steps is 0"),
         (&["--batch", "0"], "batch is 0"),
         (&["--batch", "18446744073709551615"], "batch"),
@@ -58,6 +58,10 @@ fn settings_out_of_range_are_refused_before_any_work() {
             &["--representation", "binary", "--likelihood", "bernoulli", "--positive-weight", "0"],
             "positive_weight must be a positive number",
         ),
+        (&["--kl-cap", "1"], "kl_cap means nothing for a deterministic latent"),
+        (&["--beta", "1e-6"], "beta means nothing for a deterministic latent"),
+        (&["--latent", "gaussian", "--beta", "nan"], "beta"),
+        (&["--latent", "gaussian", "--kl-cap", "0"], "kl_cap"),
     ];
     for (more, part) in cases {
         let arguments =
@@ -91,6 +95,8 @@ fn configurations_that_make_no_sense_are_refused() {
         (changed("encoder_blocks = [0, 1]", "encoder_blocks = [0, 9999999999]"), 2, "encoder_blocks"),
         (changed("latent_channels = 32", "latent_channels = 999999999999"), 2, "latent_channels"),
         (changed("stem = 4", "stem = 9223372036854775807"), 2, "patch"),
+        (format!("{TINY}[latent]\nkl_cap = 1.0\n"), 2, "kl_cap means nothing"),
+        (format!("{TINY}[latent]\nkind = 'cubist'\n"), 1, "cubist"),
         (changed("sdf_points = 64", "sdf_points = 999999999999999"), 2, "sdf_points"),
         (changed("samples = 500", "samples = 999999999999999"), 2, "samples"),
         (changed("iou_grid = 8", "iou_grid = 999999"), 2, "iou_grid"),

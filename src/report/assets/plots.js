@@ -1,4 +1,5 @@
-// The loss curve: losses over steps, logarithmic where all are positive; the gradient norm in a panel of its own.
+// The loss curve: losses over steps, logarithmic where all are positive; the KL divergence and the gradient norm in panels of
+// their own.
 "use strict";
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
@@ -7,6 +8,7 @@
     { key: "reconstruction", name: "reconstruction", colour: "var(--series-2)", dash: "7 3" },
     { key: "sdf", name: "SDF", colour: "var(--series-3)", dash: "2 3" },
   ];
+  const KL = { key: "kl", name: "KL (nats)", colour: "var(--series-5)", dash: "" };
   const NORM = { key: "gradient_norm", name: "gradient norm", colour: "var(--series-4)", dash: "" };
   const curve = report.curve, parent = document.getElementById("curve");
   const make = (tag, attributes, text) => {
@@ -126,10 +128,14 @@
   }
 
   function draw() {
-    const width = Math.max(300, parent.clientWidth - 24), tall = width < 560 ? 230 : 320, extra = toggle.checked ? 150 : 0;
+    const width = Math.max(300, parent.clientWidth - 24), tall = width < 560 ? 230 : 320;
+    const panels = [];
+    if (drawable(KL.key)) panels.push([KL, "KL divergence of a mesh (nats, logarithmic)"]);
+    if (toggle.checked) panels.push([NORM, "gradient norm (logarithmic)"]);
+    const extra = 150 * panels.length;
     const box = { left: 62, right: width - 12, top: 26, bottom: tall };
     const shown = LINES.filter((line) => drawable(line.key));
-    const lines = toggle.checked ? [...shown, NORM] : shown;
+    const lines = [...shown, ...panels.map(([line]) => line)];
     const x = (step) => box.left + ((step - first) / (last - first)) * (box.right - box.left);
     const height = tall + extra + 44;
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "img", "aria-label": `Loss over steps ${first} to ${last}. Arrow keys read the values.` });
@@ -142,7 +148,10 @@
     svg.append(make("line", { class: "axis", x1: box.left, x2: box.right, y1: foot, y2: foot }));
     const scales = new Map(), losses = panel(svg, shown, x, box, negative ? "loss (nats)" : "loss (no unit, logarithmic)");
     for (const line of shown) scales.set(line.key, losses);
-    if (toggle.checked) scales.set(NORM.key, panel(svg, [NORM], x, { ...box, top: tall + 36, bottom: foot }, "gradient norm (logarithmic)"));
+    panels.forEach(([line, title], index) => {
+      const bottom = tall + 150 * (index + 1);
+      scales.set(line.key, panel(svg, [line], x, { ...box, top: bottom - 114, bottom }, title));
+    });
     const cursor = make("line", { class: "cursor", y1: box.top, y2: foot, visibility: "hidden" });
     const dots = lines.map((line) => make("circle", { r: 4, fill: line.colour, visibility: "hidden" }));
     svg.append(cursor, ...dots);

@@ -1,13 +1,14 @@
 //! Steps on a card: inputs are sent ahead on the copy stream, all else of a step is recorded once and replayed, and
 //! its losses are read when later steps are queued already, so that the host never holds the card up.
 
-use super::{Losses, Recorded, Trainer, Wait, diverged};
+use super::{Losses, REPORTED, Trainer, Wait, diverged};
 use crate::cuda::{Inbox, Mailbox, Queue, Read, Recording, Write};
 use crate::device::{Buffer, Device};
 use crate::error::{Error, Result};
 use crate::hexplane::cache::{Place, PlaneCache};
 use crate::nn::Adam;
 use crate::tape::{Scale, Value};
+use crate::train::bottleneck::MOST_INPUTS;
 use crate::train::budget::Budget;
 use crate::train::{Item, Settings};
 use bytemuck::Pod;
@@ -48,8 +49,10 @@ pub struct InboxLayout {
     batch: usize,
 }
 
-/// The factor on the learning rate, and what keeps the rest at multiples of 64 bytes.
+/// The factor on the learning rate, the floats that the latent reads, and what keeps the rest at multiples of 64 bytes.
 const HEAD: usize = 64;
+const SCALARS: usize = size_of::<f64>();
+const _: () = assert!(SCALARS + MOST_INPUTS * size_of::<f32>() <= HEAD);
 
 impl InboxLayout {
     /// For steps of `batch` meshes with planes of `values` values each.
@@ -94,8 +97,8 @@ impl Card {
             cache: PlaneCache::new(queue, storage, values, room.min(meshes))?,
             inbox: Inbox::new(queue, layout.len())?,
             layout,
-            // Loss, its two parts, and what the optimiser leaves.
-            mailbox: Mailbox::new(queue, 3 * size_of::<f32>() + Adam::LETTER)?,
+            // Loss, its parts, and what the optimiser leaves.
+            mailbox: Mailbox::new(queue, REPORTED * size_of::<f32>() + Adam::LETTER)?,
             queued: VecDeque::new(),
             body: Body::Fresh,
         })
@@ -111,13 +114,10 @@ impl Card {
     ) -> Result<()> {
         self.feed(trainer, items, chosen, factor)?;
         self.run(trainer)?;
-        let Recorded { loss, reconstruction, sdf, .. } = &trainer.recorded;
         let scalar = |value| -> Result<Read<u8>> { Ok(Read::from(on_card(trainer, value)?).cast()) };
-        let reconstruction = reconstruction.loss;
-        // Without the SDF loss its place holds the reconstruction, and is not read.
-        let sdf = sdf.as_ref().map_or(reconstruction, |sdf| sdf.loss);
-        let state = trainer.adam.letter().ok_or_else(elsewhere)?;
-        self.mailbox.post(&[scalar(*loss)?, scalar(reconstruction)?, scalar(sdf)?, state])?;
+        let mut letter = trainer.recorded.reported().into_iter().map(scalar).collect::<Result<Vec<_>>>()?;
+        letter.push(trainer.adam.letter().ok_or_else(elsewhere)?);
+        self.mailbox.post(&letter)?;
         self.queued.push_back((trainer.step + 1, factor * trainer.settings.optimiser.learning_rate));
         Ok(())
     }
@@ -129,7 +129,14 @@ impl Card {
         let inbox = self.inbox.open()?;
         let mut moves: Vec<(Read<f32>, Write<f32>)> = Vec::new();
         let mut planes: Vec<(Read<u8>, Write<f32>)> = Vec::new();
-        send(queue, &[factor], inbox.part(0..size_of::<f64>()))?;
+        send(queue, &[factor], inbox.part(0..SCALARS))?;
+        let mut at = SCALARS;
+        for (input, values) in trainer.recorded.scalars(&trainer.settings, trainer.step) {
+            let place = inbox.part(at..at + size_of_val(&values[..]));
+            at += place.len;
+            send(queue, &values, place)?;
+            moves.push((place.cast().into(), on_card(trainer, input)?));
+        }
         let target = on_card(trainer, trainer.recorded.halves.planes)?;
         for (slot, &index) in chosen.iter().enumerate() {
             let item = &items[index];
@@ -157,7 +164,7 @@ impl Card {
             }
         }
         self.inbox.filled()?;
-        queue.copy(Read::from(inbox.part(0..size_of::<f64>()).cast()), rate_factor)?;
+        queue.copy(Read::from(inbox.part(0..SCALARS).cast()), rate_factor)?;
         moves.into_iter().try_for_each(|(from, into)| queue.copy(from, into))?;
         planes.into_iter().try_for_each(|(from, into)| storage.unpack(queue, from, into))?;
         self.inbox.emptied()
@@ -188,16 +195,11 @@ impl Card {
         else {
             return Ok(None);
         };
-        let (scalars, state) = letter.split_at(3 * size_of::<f32>());
-        let scalar = |i: usize| f64::from(f32::from_ne_bytes(std::array::from_fn(|k| scalars[4 * i + k])));
+        let (scalars, state) = letter.split_at(REPORTED * size_of::<f32>());
+        let scalar = |i: usize| f32::from_ne_bytes(std::array::from_fn(|k| scalars[4 * i + k]));
         let outcome = trainer.adam.open(state);
-        let losses = Losses {
-            total: scalar(0),
-            reconstruction: scalar(1),
-            sdf: if trainer.recorded.sdf.is_some() { scalar(2) } else { 0.0 },
-            gradient_norm: outcome.norm,
-            learning_rate,
-        };
+        let losses = trainer.losses(std::array::from_fn(scalar), step - 1, learning_rate);
+        let losses = Losses { gradient_norm: outcome.norm, ..losses };
         if outcome.halted {
             // What was queued behind this step has changed nothing.
             while self.mailbox.take()?.is_some() {}

@@ -2,6 +2,7 @@
 
 mod card;
 
+use super::bottleneck::RateTerm;
 use super::budget::Budget;
 use super::likelihood::Reconstruction;
 use super::{Item, Settings, StepInputs};
@@ -28,6 +29,12 @@ pub struct Losses {
     pub total: f64,
     pub reconstruction: f64,
     pub sdf: f64,
+    /// Of the latent, in nats a mesh, without its weight; 0 for a deterministic one.
+    pub kl: f64,
+    /// The weight of the divergence in this step.
+    pub kl_weight: f64,
+    /// Codes of a discrete latent that the batch makes use of, as exp of their entropy; 0 for others.
+    pub perplexity: f64,
     /// Before clipping.
     pub gradient_norm: f64,
     pub learning_rate: f64,
@@ -62,6 +69,7 @@ pub(super) struct Recorded {
     halves: Halves,
     reconstruction: Reconstruction,
     sdf: Option<Sdf>,
+    rate: Option<RateTerm>,
     pub loss: Value,
 }
 
@@ -85,7 +93,7 @@ impl Trainer {
             Device::Cpu | Device::CpuBf16 => None,
             Device::Cuda(queue) => Some(Card::new(queue, settings, meshes, batch)?),
         };
-        let mut model = Autoencoder::new(settings.trained_architecture(), settings.seed, code)?.on(device)?;
+        let mut model = settings.network(code)?.on(device)?;
         let mut graph = Graph::default();
         let recorded = record(&mut model, &mut graph, settings, batch)?;
         let mut tape = Tape::new(device, graph, Some(recorded.loss), &recorded.kept())?;
@@ -161,15 +169,15 @@ impl Trainer {
         for (slot, &index) in chosen.iter().enumerate() {
             self.load(slot, &items[index], index)?;
         }
+        for (input, values) in self.recorded.scalars(&self.settings, self.step) {
+            self.tape.load(input, 0, &values)?;
+        }
         self.tape.forward(&self.model.parameters)?;
-        let scalar = |value: Value| self.tape.value(value).map(|value| f64::from(value[0]));
-        let mut losses = Losses {
-            total: scalar(self.recorded.loss)?,
-            reconstruction: scalar(self.recorded.reconstruction.loss)?,
-            sdf: self.recorded.sdf.as_ref().map_or(Ok(0.0), |sdf| scalar(sdf.loss))?,
-            gradient_norm: f64::NAN,
-            learning_rate: factor * self.settings.optimiser.learning_rate,
-        };
+        let mut reported = [0.0; REPORTED];
+        for (slot, value) in reported.iter_mut().zip(self.recorded.reported()) {
+            *slot = self.tape.value(value)?[0];
+        }
+        let mut losses = self.losses(reported, self.step, factor * self.settings.optimiser.learning_rate);
         if losses.total.is_finite() {
             self.tape.backward(&self.model.parameters, &mut self.gradients, Scale::One)?;
             let outcome = self.adam.update(&mut self.model.parameters, &self.gradients, factor)?;
@@ -181,6 +189,22 @@ impl Trainer {
         self.step += 1;
         self.known.push_back((self.step, losses));
         Ok(())
+    }
+
+    /// What `step` (from 0) left in the values that [`Recorded::reported`] names; its gradient is not known yet.
+    fn losses(&self, reported: [f32; REPORTED], step: u64, learning_rate: f64) -> Losses {
+        let [total, reconstruction, sdf, kl] = reported.map(f64::from);
+        let Recorded { sdf: has_sdf, rate, .. } = &self.recorded;
+        Losses {
+            total,
+            reconstruction,
+            sdf: if has_sdf.is_some() { sdf } else { 0.0 },
+            kl: if rate.is_some() { kl } else { 0.0 },
+            kl_weight: if rate.is_some() { self.settings.latent.kl_weight(step) } else { 0.0 },
+            perplexity: 0.0,
+            gradient_norm: f64::NAN,
+            learning_rate,
+        }
     }
 
     /// The next step, counted from 1, whose losses are known and were not asked for yet.
@@ -229,16 +253,35 @@ impl Trainer {
 }
 
 fn diverged(step: u64, losses: &Losses) -> Error {
+    let terms = [("reconstruction", losses.reconstruction), ("SDF", losses.sdf), ("KL", losses.kl)];
+    let what = terms.iter().find(|(_, value)| !value.is_finite()).map_or("gradient", |(name, _)| name);
+    let (loss, gradient) = (losses.total, losses.gradient_norm);
     Error::new(
         format!("step {step}"),
-        format!("the loss is {} and its gradient {}", losses.total, losses.gradient_norm),
+        format!("the loss is {loss} and its gradient {gradient}; not finite is first its {what}"),
         "resume with a lower --learning-rate; the weights of the step before are kept",
     )
 }
 
+/// Numbers that a step reports.
+const REPORTED: usize = 4;
+
 impl Recorded {
     pub fn kept(&self) -> Vec<Value> {
-        self.sdf.iter().map(|sdf| sdf.loss).chain([self.reconstruction.loss]).collect()
+        self.reported()[1..].to_vec()
+    }
+
+    /// The loss and its parts: reconstruction, SDF, KL. A part that is not there has the reconstruction in its place, which
+    /// is not read.
+    fn reported(&self) -> [Value; REPORTED] {
+        let sdf = self.sdf.as_ref().map_or(self.reconstruction.loss, |sdf| sdf.loss);
+        let kl = self.rate.as_ref().map_or(self.reconstruction.loss, |rate| rate.nats);
+        [self.loss, self.reconstruction.loss, sdf, kl]
+    }
+
+    /// What `step` (from 0) reads besides meshes: a few floats an input.
+    fn scalars(&self, settings: &Settings, step: u64) -> Vec<(Value, Vec<f32>)> {
+        self.rate.as_ref().map_or(Vec::new(), |rate| rate.inputs(&settings.latent, step))
     }
 }
 
@@ -249,24 +292,42 @@ pub(super) fn record(
     batch: usize,
 ) -> Result<Recorded> {
     graph.recompute = settings.training.recompute;
-    let halves = model.record(graph, batch)?;
+    let (halves, rate) = model.record_training(graph, batch, settings.seed)?;
     let reconstruction = Reconstruction::record(graph, settings, &halves)?;
+    let sdf = record_sdf(graph, settings, batch, model, halves.decoded)?;
+    let rate = rate.map(|rate| RateTerm::record(graph, rate, &settings.latent)).transpose()?;
+    let mut terms = vec![(reconstruction.loss, 1.0)];
+    terms.extend(sdf.as_ref().map(|sdf| (sdf.loss, settings.training.sdf_weight)));
+    terms.extend(rate.as_ref().map(|rate| (rate.term, 1.0)));
+    let (values, weights): (Vec<Value>, Vec<f32>) = terms.into_iter().unzip();
+    let loss = match values[..] {
+        [only] => only,
+        _ => graph.apply(WeightedSum { weights }, &values)?,
+    };
+    Ok(Recorded { halves, reconstruction, sdf, rate, loss })
+}
+
+/// The SDF loss of decoded planes, where it has a weight.
+fn record_sdf(
+    graph: &mut Graph,
+    settings: &Settings,
+    batch: usize,
+    model: &Autoencoder,
+    decoded: Value,
+) -> Result<Option<Sdf>> {
     let training = &settings.training;
     if training.sdf_weight == 0.0 {
-        let loss = reconstruction.loss;
-        return Ok(Recorded { halves, reconstruction, sdf: None, loss });
+        return Ok(None);
     }
     let points = graph.input(Shape::new(&[batch, training.sdf_points, 3]));
     let distances = graph.input(Shape::new(&[batch, training.sdf_points]));
-    debug_assert_eq!(graph.shape(halves.decoded).extents()[0], VIEWS * batch);
-    let planes = model.record_planes(graph, halves.decoded)?;
-    let sdf = match settings.representation {
+    debug_assert_eq!(graph.shape(decoded).extents()[0], VIEWS * batch);
+    let planes = model.record_planes(graph, decoded)?;
+    let loss = match settings.representation {
         Representation::Continuous => graph.apply(FieldLoss { tau: TAU }, &[planes, points, distances])?,
         Representation::Binary => graph.apply(SilhouetteLoss::usual(), &[planes, points, distances])?,
     };
-    let weights = vec![1.0, training.sdf_weight];
-    let loss = graph.apply(WeightedSum { weights }, &[reconstruction.loss, sdf])?;
-    Ok(Recorded { halves, reconstruction, sdf: Some(Sdf { points, distances, loss: sdf }), loss })
+    Ok(Some(Sdf { points, distances, loss }))
 }
 
 /// A permutation of `0..n` drawn for an epoch (Fisher-Yates).

@@ -1,0 +1,16 @@
+// What the kernels of latents share: the range of log-variances.
+#pragma once
+
+// As src/ops/gaussian_sample.rs has them.
+#define LEAST_LOG_VARIANCE -30.0f
+#define MOST_LOG_VARIANCE 20.0f
+
+// Not a number stays one, so that it shows in the loss.
+__device__ __forceinline__ float clamped_log_variance(float x) {
+    return x < LEAST_LOG_VARIANCE ? LEAST_LOG_VARIANCE : x > MOST_LOG_VARIANCE ? MOST_LOG_VARIANCE : x;
+}
+
+// Whether a gradient reaches a log-variance.
+__device__ __forceinline__ bool inside_log_variance(float x) {
+    return !(x < LEAST_LOG_VARIANCE || x > MOST_LOG_VARIANCE);
+}

@@ -1,0 +1,47 @@
+//! The options of `hexcuda train` that choose and control the latent.
+
+use crate::error::Result;
+use crate::model::{Bottleneck, LatentKind};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Latent")]
+pub struct Options {
+    /// What stands between encoder and decoder [default: deterministic]
+    #[arg(long, value_name = "KIND")]
+    latent: Option<LatentKind>,
+    /// Weight of the KL divergence [default: 1e-6]
+    #[arg(long)]
+    beta: Option<f64>,
+    /// Steps over which that weight rises from 0 [default: 0]
+    #[arg(long, value_name = "STEPS")]
+    kl_warmup: Option<u64>,
+    /// Most that the weighted divergence adds to the loss; above it has no gradient [default: none]
+    #[arg(long, value_name = "LOSS")]
+    kl_cap: Option<f32>,
+    /// Nats that each latent dimension has for nothing [default: 0]
+    #[arg(long, value_name = "NATS")]
+    free_bits: Option<f32>,
+}
+
+impl Options {
+    /// Writes what was given into `latent`.
+    ///
+    /// # Errors
+    /// Where an option means nothing for the kind of latent.
+    pub fn apply(&self, latent: &mut Bottleneck) -> Result<()> {
+        let mut given = Vec::new();
+        set(&mut latent.kind, self.latent, "kind", &mut given);
+        set(&mut latent.beta, self.beta, "beta", &mut given);
+        set(&mut latent.kl_warmup, self.kl_warmup, "kl_warmup", &mut given);
+        set(&mut latent.kl_cap, self.kl_cap.map(Some), "kl_cap", &mut given);
+        set(&mut latent.free_bits, self.free_bits, "free_bits", &mut given);
+        latent.validate(&given)
+    }
+}
+
+fn set<T>(slot: &mut T, value: Option<T>, key: &'static str, given: &mut Vec<&str>) {
+    if let Some(value) = value {
+        *slot = value;
+        given.push(key);
+    }
+}
