@@ -39,7 +39,7 @@ fn planes_that_are_none_are_refused() {
         ("infinite.npy", npy("(6, 2, 2)", vec![f32::INFINITY; 24]), "expected a finite number, found inf"),
         ("picture.png", good.clone(), "a picture holds no planes"),
         ("planes.txt", good.clone(), ".safetensors"),
-        ("background.npy", npy("(6, 8, 8)", zeros(6 * 64)), "there is no surface"),
+        ("background.npy", npy("(6, 8, 8)", zeros(6 * 64)), "no surface at 0.5: highest occupancy 0"),
     ];
     for (name, bytes, part) in cases {
         place.put(name, bytes);
