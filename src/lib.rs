@@ -10,6 +10,7 @@ pub mod console;
 pub mod cpu;
 pub mod cuda;
 pub mod device;
+pub mod diagnose;
 pub mod error;
 pub mod files;
 pub mod hexplane;

@@ -5,6 +5,7 @@ mod bottleneck;
 mod check;
 mod compare;
 mod devices;
+mod diagnose;
 mod extract;
 mod head;
 mod inputs;
@@ -36,6 +37,7 @@ enum Command {
     Decode(latent::DecodeArgs),
     Compare(compare::Args),
     Head(head::Args),
+    Diagnose(diagnose::Args),
     Report(report::Args),
     Bench(bench::Args),
     Check(check::Args),
@@ -53,6 +55,7 @@ pub fn run() -> Result<()> {
         Command::Decode(args) => latent::decode(args),
         Command::Compare(args) => compare::run(args),
         Command::Head(args) => head::run(args),
+        Command::Diagnose(args) => diagnose::run(args),
         Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(args),

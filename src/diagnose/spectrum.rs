@@ -168,7 +168,15 @@ mod tests {
         let a = small();
         let set: Vec<Vec<f32>> = [(-1.0, 2.0), (0.0, -4.0), (1.0, 2.0)]
             .map(|(first, second)| {
-                planes(&a, |i| if i == 0 { 5.0 + first } else if i == 40 { second } else { 0.25 })
+                planes(&a, |i| {
+                    if i == 0 {
+                        5.0 + first
+                    } else if i == 40 {
+                        second
+                    } else {
+                        0.25
+                    }
+                })
             })
             .to_vec();
         let set: Vec<&[f32]> = set.iter().map(Vec::as_slice).collect();

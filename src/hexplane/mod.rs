@@ -1,5 +1,6 @@
 //! The six planes: views, rasterisation, files and pictures, the field they imply.
 
+mod blur;
 pub mod cache;
 pub mod field;
 pub mod files;

@@ -32,6 +32,11 @@ impl RateTerm {
         Ok(Self { rate, weight, term, nats })
     }
 
+    /// The input that holds the weight.
+    pub fn weight(&self) -> Value {
+        self.weight
+    }
+
     /// What `step` (from 0) reads: small integers and the weight, a list an input.
     pub fn inputs(&self, latent: &Bottleneck, step: u64) -> Vec<(Value, Vec<f32>)> {
         let weight = latent.kl_weight(step) as f32;

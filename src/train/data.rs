@@ -91,7 +91,10 @@ impl Prepare<'_> {
         let (mesh, transform) = normalise(mesh, settings.up)?;
         let size = settings.architecture.planes;
         let kind = settings.representation;
-        let planes = rasterize_on(self.device, &mesh, &transform, size, kind, settings.normals)?;
+        let mut planes = rasterize_on(self.device, &mesh, &transform, size, kind, settings.normals)?;
+        if settings.training.blur > 0.0 {
+            planes = planes.blurred(settings.training.blur);
+        }
         Ok((mesh, transform, planes))
     }
 

@@ -23,4 +23,4 @@ pub use log::{LogRow, MetricsLog};
 pub use run::{Options, prepare_all, train};
 pub use settings::{Extraction, Initialisation, Preset, Settings, Training};
 pub use step_file::{StepInputs, write_step};
-pub use trainer::{Losses, Trainer, Wait};
+pub use trainer::{GradientParts, Losses, Trainer, Wait};

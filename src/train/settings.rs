@@ -84,6 +84,9 @@ pub struct Training {
     /// Warped copies of each mesh that are trained on beside it: slightly turned and stretched, every
     /// other one mirrored.
     pub augment: usize,
+    /// Of binary planes: the deviation in pixels of the Gaussian that makes them soft before training; 0 leaves them as they are.
+    #[serde(default)]
+    pub blur: f32,
     /// Normalise again in backward instead of keeping what was normalised: the same bits in less memory, and some
     /// per cent more time.
     #[serde(default)]
@@ -154,6 +157,7 @@ impl Settings {
                 sdf_weight: SDF_WEIGHT,
                 sdf_points: 2048,
                 augment: 0,
+                blur: 0.0,
                 recompute: preset == Preset::Paper,
                 plane_cache: Storage::Fp16,
                 cached_meshes: None,
@@ -270,6 +274,10 @@ impl Settings {
                 Representation::Continuous => "channels must be 4 for continuous planes",
                 Representation::Binary => "channels must be 1 for binary planes",
             }
+        } else if !(training.blur.is_finite() && (0.0..=64.0).contains(&training.blur)) {
+            "blur must be from 0 to 64 pixels"
+        } else if self.representation == Representation::Continuous && training.blur > 0.0 {
+            "blur is for binary planes, these are continuous"
         } else if self.representation == Representation::Binary && training.depth_weight != 1.0 {
             "depth_weight must be 1 for binary planes, which have no depth"
         } else {

@@ -1,6 +1,7 @@
 //! One training step: a batch of planes and points in, an update of the weights out.
 
 mod card;
+mod parts;
 
 use super::bottleneck::RateTerm;
 use super::budget::Budget;
@@ -18,6 +19,7 @@ use crate::shape::Shape;
 use crate::tape::{Graph, Plan, Scale, Tape, Value};
 use card::Card;
 pub(super) use card::InboxLayout;
+pub use parts::GradientParts;
 use std::collections::VecDeque;
 
 const STREAM_ORDER: u64 = 0x6f72_6465;
@@ -125,6 +127,11 @@ impl Trainer {
     /// The network and its steps; what a step takes besides is free for the results.
     pub fn into_model(self) -> (Autoencoder, u64) {
         (self.model, self.step)
+    }
+
+    /// Meshes a step.
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     pub fn plan(&self) -> &Plan {

@@ -1,0 +1,247 @@
+//! `diagnose`: a grid of runs that tests why a Gaussian latent fails on binary planes, with what is predicted before and what
+//! is found, claim by claim.
+
+mod edge;
+mod end;
+mod grid;
+mod look;
+mod page;
+mod prediction;
+mod run;
+mod spectrum;
+mod verdict;
+
+pub use edge::Profile;
+pub use end::{End, LEVELS};
+pub use grid::{Cell, Grid, Role, SEEDS};
+pub use look::{Look, PosteriorLook};
+pub use prediction::Prediction;
+pub use run::RunResult;
+pub use spectrum::{Metric, Predicted, Scope, Spectrum};
+pub use verdict::{Outcome, Verdict, verdicts};
+
+use crate::console;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+use crate::mesh::Mesh;
+use crate::train::{Item, Prepare, prepare_all};
+use look::Set;
+use rayon::ThreadPoolBuilder;
+use run::{Place, settings_of};
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What a diagnosis is asked to do beside its grid.
+pub struct Options<'a> {
+    pub out: PathBuf,
+    pub seeds: u64,
+    pub quiet: bool,
+    pub device: Device,
+    /// Set by Ctrl-C.
+    pub interrupt: &'a AtomicBool,
+}
+
+/// One run that is to be made.
+struct Task<'a> {
+    cell: &'a Cell,
+    seed: u64,
+}
+
+/// Runs what is missing of `grid` over `meshes` (name, mesh in its own frame), and writes `predictions.json`, a file a run,
+/// `verdicts.json` and `report.html` into the folder. Predictions are written before the first step.
+///
+/// # Errors
+/// A folder of another version or grid, bad settings, those of the device and of writing, and an interruption; what is
+/// finished stays.
+pub fn diagnose(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Result<()> {
+    if meshes.len() < 2 {
+        let remedy = "name a folder with more meshes, or none for the built-in family";
+        return Err(Error::usage("diagnose", "one mesh has no variance, expected at least 2 meshes", remedy));
+    }
+    grid.cells.iter().try_for_each(|cell| cell.settings.validate())?;
+    let out = &options.out;
+    same_grid(out, grid, meshes)?;
+    let sets = Sets::new(grid, meshes, options)?;
+    let sets: HashMap<String, Set> =
+        sets.items.iter().map(|(key, items)| (key.clone(), Set::new(items))).collect();
+    for folder in ["runs", "pictures"] {
+        let folder = out.join(folder);
+        std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, &error))?;
+    }
+    write_json(&out.join("diagnosis.json"), &manifest(grid, meshes)?)?;
+    let predictions: Vec<Prediction> = grid
+        .cells
+        .iter()
+        .filter_map(|cell| {
+            let planes: Vec<&[f32]> =
+                sets[&key(cell)].planes.iter().map(|planes| &planes.values[..]).collect();
+            Prediction::new(cell, &planes)
+        })
+        .collect();
+    write_json(&out.join("predictions.json"), &predictions)?;
+    let results = all_runs(grid, &sets, options)?;
+    let verdicts = verdicts(&results);
+    write_json(&out.join("verdicts.json"), &verdicts)?;
+    page::write(out, grid, &results, &predictions, &verdicts)?;
+    verdict::print(&verdicts, options.quiet)?;
+    if options.quiet {
+        Ok(())
+    } else {
+        console::result(format_args!("{}", out.join("report.html").display()))
+    }
+}
+
+/// What cells must share to be trained on the same planes.
+fn key(cell: &Cell) -> String {
+    let s = &cell.settings;
+    format!("{:?}-{}-{}", s.representation, s.architecture.planes, s.training.blur)
+}
+
+/// The meshes as the cells see them.
+struct Sets {
+    items: HashMap<String, Vec<Item>>,
+}
+
+impl Sets {
+    fn new(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Result<Self> {
+        let mut items = HashMap::new();
+        for cell in &grid.cells {
+            if !items.contains_key(&key(cell)) {
+                let prepare = Prepare { settings: &cell.settings, device: &options.device };
+                items.insert(key(cell), prepare_all(&prepare, meshes, 0, &options.out)?);
+            }
+        }
+        Ok(Self { items })
+    }
+}
+
+/// What the folder holds, to be compared with what another command would make of it.
+fn manifest(grid: &Grid, meshes: &[(String, Mesh)]) -> Result<serde_json::Value> {
+    let cells =
+        serde_json::to_value(&grid.cells).map_err(|error| Error::new("grid", error, "report this"))?;
+    let names: Vec<&str> = meshes.iter().map(|(name, _)| name.as_str()).collect();
+    Ok(
+        serde_json::json!({ "format": run::FORMAT, "version": env!("CARGO_PKG_VERSION"), "meshes": names, "cells": cells }),
+    )
+}
+
+/// Refuses a folder that holds something else.
+fn same_grid(out: &Path, grid: &Grid, meshes: &[(String, Mesh)]) -> Result<()> {
+    let path = out.join("diagnosis.json");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io(&path, &error)),
+    };
+    let remedy = "name another folder with --out";
+    let found: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+        Error::new(format!("{}: line {}", path.display(), error.line()), error, "delete it; runs are kept")
+    })?;
+    if found["format"] != run::FORMAT {
+        let problem =
+            format!("a diagnosis of format {}, this program reads format {}", found["format"], run::FORMAT);
+        return Err(Error::new(path.display(), problem, remedy));
+    }
+    let wanted = manifest(grid, meshes)?;
+    for (part, what) in [("meshes", "other meshes"), ("cells", "another grid")] {
+        if found[part] != wanted[part] {
+            return Err(Error::new(
+                path.display(),
+                format!("this folder holds a diagnosis of {what}"),
+                remedy,
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Error::new(path.display(), error, "report this"))?;
+    write_atomic(path, |file| writeln!(file, "{text}"))
+}
+
+/// The results of all runs in the order of the grid; those that a file holds are not made again. On the CPU each run has
+/// one thread and as many go on at once as there are threads: small networks have too little work for more.
+fn all_runs(grid: &Grid, sets: &HashMap<String, Set>, options: &Options) -> Result<Vec<RunResult>> {
+    let tasks: Vec<Task> =
+        grid.cells.iter().flat_map(|cell| (0..options.seeds).map(move |seed| Task { cell, seed })).collect();
+    let wide = grid.cells.iter().any(|cell| cell.settings.architecture.planes >= WIDE);
+    let workers = match options.device {
+        Device::Cpu | Device::CpuBf16 if !wide => rayon::current_num_threads(),
+        _ => 1,
+    };
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = |device: &Device| -> Result<()> {
+        loop {
+            let at = next.fetch_add(1, Ordering::SeqCst);
+            let Some(task) = tasks.get(at) else { return Ok(()) };
+            let result = one_run(task, grid, sets, options, device)?;
+            let mut done = done.lock().expect("no run panics while it holds the list");
+            done.push((at, result));
+            if !options.quiet {
+                console::note(format_args!(
+                    "{} of {}: {}",
+                    done.len(),
+                    tasks.len(),
+                    line(&done[done.len() - 1].1)
+                ));
+            }
+        }
+    };
+    if workers == 1 {
+        work(&options.device)?;
+    } else {
+        std::thread::scope(|scope| -> Result<()> {
+            let worker = || -> Result<()> {
+                let pool = ThreadPoolBuilder::new().num_threads(1).build();
+                let failed = |error| Error::new("threads", error, "close some programs");
+                pool.map_err(failed)?.install(|| work(&Device::Cpu))
+            };
+            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("a run does not panic"))
+        })?;
+    }
+    let mut done = done.into_inner().expect("no run panics while it holds the list");
+    done.sort_by_key(|(at, _)| *at);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
+}
+
+/// Planes from this size on keep all threads busy by themselves.
+const WIDE: usize = 128;
+
+fn one_run(
+    task: &Task,
+    grid: &Grid,
+    sets: &HashMap<String, Set>,
+    options: &Options,
+    device: &Device,
+) -> Result<RunResult> {
+    let path = RunResult::path(&options.out, task.cell, task.seed);
+    if let Some(found) = RunResult::read(&path)? {
+        if found.settings == settings_of(task.cell, task.seed) {
+            return Ok(found);
+        }
+    }
+    let every = (task.cell.settings.training.steps / grid.looks).max(1);
+    let place = Place { device, folder: &options.out, every, interrupt: options.interrupt };
+    run::run(task.cell, task.seed, &sets[&key(task.cell)], &place)
+}
+
+/// A run in a line.
+fn line(result: &RunResult) -> String {
+    let rate = result
+        .looks
+        .last()
+        .and_then(|look| look.posterior.as_ref())
+        .map_or("-".to_string(), |p| format!("{:.1} nats, {} active", p.rate, p.active));
+    let end = result.end.as_ref().map_or("no end".to_string(), |end| {
+        format!("explains {:.3}, {:.0} % empty", end.of_mean, 100.0 * end.empty)
+    });
+    let diverged = result.diverged.as_ref().map_or(String::new(), |why| format!("; {why}"));
+    format!("{} seed {}: {rate}, {end}{diverged}", result.cell, result.seed)
+}
