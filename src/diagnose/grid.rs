@@ -76,20 +76,20 @@ fn base(preset: Preset) -> Settings {
     let (steps, batch, grid) = match preset {
         Preset::Quick => {
             *a = small(32, 4, &[32, 64], 8);
-            (400, 4, 48)
+            (1200, 4, 48)
         }
         Preset::Standard => {
             *a = small(64, 8, &[64, 128], 32);
-            (1500, 8, 64)
+            (2000, 8, 64)
         }
         Preset::Paper => (480, 1, 128),
     };
     let training = &mut settings.training;
     (training.steps, training.batch) = (steps, batch);
     training.initialisation = Initialisation::Random;
-    training.schedule = Schedule::Constant;
+    training.schedule = if preset == Preset::Paper { Schedule::Constant } else { Schedule::Plateau };
     (training.depth_weight, training.sdf_weight) = (1.0, 0.0);
-    settings.optimiser.learning_rate = if preset == Preset::Paper { 1e-4 } else { 1e-3 };
+    settings.optimiser.learning_rate = if preset == Preset::Paper { 1e-4 } else { 3e-3 };
     (settings.optimiser.beta1, settings.optimiser.beta2) = (0.9, 0.999);
     settings.optimiser.clip_norm = 1.0;
     settings.extraction.grid = grid;

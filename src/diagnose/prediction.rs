@@ -20,6 +20,26 @@ pub struct Prediction {
     pub mesh: Predicted,
     /// The sum of all variances a mesh: the error of the mean alone.
     pub total: f64,
+    #[serde(skip)]
+    spectra: Option<[Spectrum; 2]>,
+}
+
+/// What is predicted along the variances of a decoder.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CurvePoint {
+    /// As [`Prediction::noise`].
+    pub weight: f64,
+    pub site: CurveValue,
+    pub mesh: CurveValue,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CurveValue {
+    pub active: usize,
+    /// Nats a mesh.
+    pub rate: f64,
+    /// 1 - distortion / total.
+    pub explained: f64,
 }
 
 impl Prediction {
@@ -48,17 +68,36 @@ impl Prediction {
         let per_beta = noise_of(settings) / settings.latent.beta;
         let critical_beta = [0, living / 2, living - 1].map(|k| found[k] / per_beta);
         let (of_site, of_mesh) = (at(&site), at(&mesh));
-        let noise = noise(&site);
+        let (noise, total) = (noise(&site), site.total());
+        let fixed = settings.likelihood.kind != LikelihoodKind::Sigma;
         Some(Self {
             cell: cell.name.clone(),
             noise,
             critical_beta,
             site: of_site,
             mesh: of_mesh,
-            total: site.total(),
+            total,
+            spectra: fixed.then_some([site, mesh]),
         })
     }
+
+    /// Over decades on both sides of the data's own variances; empty where the decoder's variance is fitted.
+    pub fn curve(&self) -> Vec<CurvePoint> {
+        let Some([site, mesh]) = &self.spectra else { return Vec::new() };
+        let of = |spectrum: &Spectrum, weight: f64| {
+            let Predicted { active, rate, distortion } = spectrum.at(weight, ACTIVE_VARIANCE);
+            CurveValue { active, rate, explained: 1.0 - distortion / spectrum.total() }
+        };
+        let (low, high) = (1e-7 * mesh.eigenvalues[0], 3.0 * mesh.eigenvalues[0]);
+        let weight = |k: u32| low * (high / low).powf(f64::from(k) / f64::from(CURVE_POINTS));
+        (0..=CURVE_POINTS)
+            .map(weight)
+            .map(|weight| CurvePoint { weight, site: of(site, weight), mesh: of(mesh, weight) })
+            .collect()
+    }
 }
+
+const CURVE_POINTS: u32 = 60;
 
 /// Directions below this share of the strongest are rounding.
 const LEAST_SHARE: f64 = 1e-9;

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::mesh::Mesh;
-use format::escape;
+pub(crate) use format::escape;
 
 /// Points of the curve that the page carries at most; see [`thinned`].
 const CURVE_POINTS: usize = 2000;
@@ -92,7 +92,7 @@ pub fn html(report: &Report) -> Result<String> {
 }
 
 /// `template` with every `{{slot}}` replaced; what goes in is not searched again.
-fn fill(template: &str, slot: impl Fn(&str) -> String) -> String {
+pub(crate) fn fill(template: &str, slot: impl Fn(&str) -> String) -> String {
     let mut parts = template.split("{{");
     let mut page = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -129,7 +129,7 @@ fn mesh_blocks(meshes: &[NamedMesh]) -> Result<(Vec<Value>, String)> {
 }
 
 /// JSON that cannot end the script element it stands in.
-fn script_safe(value: &Value) -> String {
+pub(crate) fn script_safe(value: &Value) -> String {
     value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 
