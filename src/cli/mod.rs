@@ -11,6 +11,7 @@ mod inputs;
 mod latent;
 mod rasterize;
 mod report;
+mod sample;
 mod train;
 
 use crate::console;
@@ -35,6 +36,8 @@ enum Command {
     Encode(latent::EncodeArgs),
     Decode(latent::DecodeArgs),
     Compare(compare::Args),
+    Sample(sample::SampleArgs),
+    Interpolate(sample::InterpolateArgs),
     Head(head::Args),
     Report(report::Args),
     Bench(bench::Args),
@@ -52,6 +55,8 @@ pub fn run() -> Result<()> {
         Command::Encode(args) => latent::encode(args),
         Command::Decode(args) => latent::decode(args),
         Command::Compare(args) => compare::run(args),
+        Command::Sample(args) => sample::sample(args),
+        Command::Interpolate(args) => sample::interpolate(args),
         Command::Head(args) => head::run(args),
         Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),

@@ -11,7 +11,7 @@ mod principal;
 pub use architecture::Architecture;
 pub use autoencoder::{Autoencoder, Halves};
 pub use bottleneck::{Bottleneck, LatentKind};
-pub use latent::{Posterior, Rate};
+pub use latent::{Drawn, Posterior};
 pub use posterior::{ACTIVE_VARIANCE, Gaussian, PosteriorStatistics};
 pub use principal::{DEPTH_SCALE, LinearCode};
 
