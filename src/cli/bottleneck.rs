@@ -27,7 +27,7 @@ pub struct Options {
     /// Groups of classes at each site of a categorical latent [default: 32]
     #[arg(long, value_name = "G")]
     groups: Option<usize>,
-    /// Levels of the channels of an fsq latent in turn, for example 8,5,5,5 [default: 255]
+    /// Levels of the channels of an fsq latent in turn, for example 8,5,5,5 [default: 63]
     #[arg(long, value_name = "L,...", value_delimiter = ',')]
     fsq_levels: Option<Vec<usize>>,
 }

@@ -67,13 +67,14 @@ impl Autoencoder {
         let mut values = Arena::zeros(model.layout.len());
         initialise(&model.layout, seed, values.as_mut_slice());
         model.parameters = Buffer::Cpu(values);
-        model.initialise_latent(seed)?;
-        if let Some(code) = code.filter(|_| model.architecture.linear_path) {
+        let code = code.filter(|_| model.architecture.linear_path);
+        if let Some(code) = code {
             model.set("encoder.linear.weight", &code.encoder_weight)?;
             model.set("encoder.linear.bias", &code.encoder_bias)?;
             model.set("decoder.linear.weight", &code.decoder_weight)?;
             model.set("decoder.linear.bias", &code.decoder_bias)?;
         }
+        model.initialise_latent(seed, code)?;
         Ok(model)
     }
 

@@ -62,7 +62,7 @@ impl Default for Bottleneck {
             groups: 32,
             temperature: 1.0,
             temperature_end: 0.5,
-            fsq_levels: vec![255],
+            fsq_levels: vec![63],
         }
     }
 }

@@ -6,7 +6,6 @@ use crate::nn::Builder;
 use crate::ops::{
     Add, CategoricalKl, Codes, Fsq, GaussianKl, GaussianSample, Law, Noise, OneHot, Perplexity,
 };
-use crate::rng::Rng;
 use crate::shape::Shape;
 use crate::tape::{Graph, Value};
 
@@ -16,19 +15,12 @@ const STREAM: u64 = 0x6c61_7465_6e74;
 /// The head of a Gaussian latent beside `encoder.out`, which gives the mean.
 pub(super) const LOG_VARIANCE: &str = "encoder.log_variance";
 /// From the encoder's output to the logits of all classes, and from one-hot codes to what the decoder reads.
-const LOGITS: &str = "latent.logits";
-const CODEBOOK: &str = "latent.codebook";
-
-/// Squared distance between the encoder's output and a code that makes a difference of 1 between logits at the start.
-const INITIAL_WIDTH: f32 = 0.005;
+pub(super) const LOGITS: &str = "latent.logits";
+pub(super) const CODEBOOK: &str = "latent.codebook";
 
 /// From the encoder's output to what is rounded between -1 and 1, and from levels to what the decoder reads.
-const INTO_LEVELS: &str = "latent.in";
-const FROM_LEVELS: &str = "latent.out";
-
-/// Deviations of a whitened channel that the levels span on each side at the start. Of the latents of a head 1 % are beyond;
-/// 3 and 5 ended worse.
-const INITIAL_SPAN: f32 = 4.0;
+pub(super) const INTO_LEVELS: &str = "latent.in";
+pub(super) const FROM_LEVELS: &str = "latent.out";
 
 /// The outputs of the encoder.
 #[derive(Clone, Copy, Debug)]
@@ -163,54 +155,6 @@ impl Autoencoder {
     /// Levels of each channel: those of the settings in turn.
     pub fn levels(&self) -> impl Iterator<Item = usize> {
         self.latent.fsq_levels.iter().copied().cycle().take(self.architecture.latent_channels)
-    }
-
-    /// What the latent starts from besides weights drawn like all others.
-    pub(super) fn initialise_latent(&mut self, seed: u64) -> Result<()> {
-        match self.latent.kind {
-            LatentKind::Deterministic => Ok(()),
-            LatentKind::Fsq => {
-                let channels = self.architecture.latent_channels;
-                let diagonal = |factor: f32| -> Vec<f32> {
-                    (0..channels * channels)
-                        .map(|i| if i % (channels + 1) == 0 { factor } else { 0.0 })
-                        .collect()
-                };
-                self.set(&format!("{INTO_LEVELS}.weight"), &diagonal(1.0 / INITIAL_SPAN))?;
-                self.set(&format!("{FROM_LEVELS}.weight"), &diagonal(INITIAL_SPAN))
-            }
-            LatentKind::Gaussian => {
-                let values = vec![self.latent.initial_log_variance as f32; self.architecture.latent_channels];
-                self.set(&format!("{LOG_VARIANCE}.bias"), &values)
-            }
-            LatentKind::Categorical => self.initialise_codebook(seed),
-        }
-    }
-
-    /// Each group has a share of the channels, in which its codes start as draws of a Laplace law of variance 1: the whitened
-    /// channels of a linear code have tails as heavy. Its logits start as minus the squared distance to each code over twice [`INITIAL_WIDTH`], but for
-    /// what is the same for all: the nearest code is the likeliest.
-    fn initialise_codebook(&mut self, seed: u64) -> Result<()> {
-        let (channels, groups, classes) =
-            (self.architecture.latent_channels, self.latent.groups, self.latent.classes);
-        let all = groups * classes;
-        let (mut logits, mut bias) = (vec![0.0; channels * all], vec![0.0; all]);
-        let mut codebook = vec![0.0; all * channels];
-        let mut rng = Rng::named(seed, CODEBOOK);
-        for channel in 0..channels {
-            let group = channel * groups / channels;
-            for class in group * classes..(group + 1) * classes {
-                let u = rng.uniform() - 0.5;
-                let code = -u.signum() * (1.0 - 2.0 * u.abs()).max(f32::MIN_POSITIVE).ln()
-                    / std::f32::consts::SQRT_2;
-                codebook[class * channels + channel] = code;
-                logits[channel * all + class] = code / INITIAL_WIDTH;
-                bias[class] -= 0.5 * code * code / INITIAL_WIDTH;
-            }
-        }
-        self.set(&format!("{LOGITS}.weight"), &logits)?;
-        self.set(&format!("{LOGITS}.bias"), &bias)?;
-        self.set(&format!("{CODEBOOK}.weight"), &codebook)
     }
 }
 

@@ -5,6 +5,7 @@ mod autoencoder;
 mod bottleneck;
 pub mod hexz;
 mod latent;
+mod latent_start;
 mod posterior;
 mod principal;
 
