@@ -181,6 +181,15 @@ fn so_does_one_whose_latent_draws() {
     assert!(of("kl").iter().all(|&kl| kl > 0.0), "{:?}", of("kl"));
 }
 
+#[test]
+fn so_do_those_with_codes() {
+    for kind in [LatentKind::Categorical, LatentKind::Fsq] {
+        let mut settings = settings(0);
+        settings.latent = Bottleneck { kind, ..Bottleneck::default() };
+        stopped_and_whole(&settings);
+    }
+}
+
 /// An update of 1e9 a weight leaves nothing finite: the run ends with the step and the term that went first, and the
 /// weights of the step before it.
 #[test]

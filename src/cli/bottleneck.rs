@@ -17,10 +17,19 @@ pub struct Options {
     kl_warmup: Option<u64>,
     /// Most that the weighted divergence adds to the loss; above it has no gradient [default: none]
     #[arg(long, value_name = "LOSS")]
-    kl_cap: Option<f32>,
+    kl_cap: Option<f64>,
     /// Nats that each latent dimension has for nothing [default: 0]
     #[arg(long, value_name = "NATS")]
-    free_bits: Option<f32>,
+    free_bits: Option<f64>,
+    /// Classes of a group of a categorical latent [default: 64]
+    #[arg(long, value_name = "K")]
+    classes: Option<usize>,
+    /// Groups of classes at each site of a categorical latent [default: 32]
+    #[arg(long, value_name = "G")]
+    groups: Option<usize>,
+    /// Levels of the channels of an fsq latent in turn, for example 8,5,5,5 [default: 63]
+    #[arg(long, value_name = "L,...", value_delimiter = ',')]
+    fsq_levels: Option<Vec<usize>>,
 }
 
 impl Options {
@@ -35,6 +44,9 @@ impl Options {
         set(&mut latent.kl_warmup, self.kl_warmup, "kl_warmup", &mut given);
         set(&mut latent.kl_cap, self.kl_cap.map(Some), "kl_cap", &mut given);
         set(&mut latent.free_bits, self.free_bits, "free_bits", &mut given);
+        set(&mut latent.classes, self.classes, "classes", &mut given);
+        set(&mut latent.groups, self.groups, "groups", &mut given);
+        set(&mut latent.fsq_levels, self.fsq_levels.clone(), "fsq_levels", &mut given);
         latent.validate(&given)
     }
 }

@@ -9,13 +9,14 @@ use crate::hexplane::field::no_surface;
 use crate::hexplane::files;
 use crate::mesh::io;
 use crate::mesh::normalise::denormalise;
+use crate::model::Autoencoder;
 use crate::model::hexz::{Latent, model_hash};
 use crate::train::{Decoder, Encoder, Prepare, highest_of_planes, load_model, mesh_of_planes};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A latent that one device encodes is decoded on another, which the roundings of a tensor core would make visible;
 /// one mesh takes too little time for their speed to matter.
-const EXACT: Precision = Precision::Fp32;
+pub(super) const EXACT: Precision = Precision::Fp32;
 
 /// Encode a mesh to a latent file
 #[derive(Debug, clap::Args)]
@@ -69,9 +70,8 @@ pub fn encode(args: EncodeArgs) -> Result<()> {
     let (_, transform, planes) = prepare.planes(&mesh).map_err(|error| error.within(args.mesh.display()))?;
     let mut model = model.on(&device)?;
     let values = Encoder::new(&mut model)?.encode(&model, &planes)?;
-    let a = &model.architecture;
     let latent = Latent {
-        shape: [crate::model::VIEWS, a.latent_size(), a.latent_size(), a.latent_channels],
+        shape: model.latent_extents(),
         transform,
         model: model_hash(&model)?,
         name: stem(&args.mesh),
@@ -92,17 +92,7 @@ pub fn decode(args: DecodeArgs) -> Result<()> {
     io::Format::from_path(&args.out)?;
     let device = super::device(args.device, args.precision, false)?;
     let (model, settings) = load_model(&args.run)?;
-    let latent = Latent::read(&args.latent)?;
-    let expected = model_hash(&model)?;
-    if latent.model != expected {
-        let problem = format!("it was made by model {}, this run holds {expected}", latent.model);
-        return Err(Error::new(args.latent.display(), problem, "name the run that encoded it with --run"));
-    }
-    if latent.values.len() != model.latent_shape(1).len() {
-        let problem =
-            format!("expected {} floats, found {}", model.latent_shape(1).len(), latent.values.len());
-        return Err(Error::new(args.latent.display(), problem, "encode the mesh again"));
-    }
+    let latent = read_latent(&args.latent, &model)?;
     let mut model = model.on(&device)?;
     let planes = Decoder::new(&mut model)?.decode(&model, &latent.values, latent.transform)?;
     if let Some(path) = &args.planes {
@@ -114,4 +104,20 @@ pub fn decode(args: DecodeArgs) -> Result<()> {
         return Err(Error::new(args.latent.display(), problem, "train longer or look at --planes"));
     }
     io::write(&args.out, &denormalise(&mesh, &latent.transform))
+}
+
+/// The latent in a file that `model` made.
+pub(super) fn read_latent(path: &Path, model: &Autoencoder) -> Result<Latent> {
+    let latent = Latent::read(path)?;
+    let expected = model_hash(model)?;
+    if latent.model != expected {
+        let problem = format!("it was made by model {}, this run holds {expected}", latent.model);
+        return Err(Error::new(path.display(), problem, "name the run that encoded it with --run"));
+    }
+    let (found, wanted) = (latent.values.len(), model.latent_shape(1).len());
+    if found != wanted {
+        let problem = format!("expected {wanted} floats, found {found}");
+        return Err(Error::new(path.display(), problem, "encode the mesh again"));
+    }
+    Ok(latent)
 }

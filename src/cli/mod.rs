@@ -12,6 +12,7 @@ mod inputs;
 mod latent;
 mod rasterize;
 mod report;
+mod sample;
 mod train;
 
 use crate::console;
@@ -36,6 +37,8 @@ enum Command {
     Encode(latent::EncodeArgs),
     Decode(latent::DecodeArgs),
     Compare(compare::Args),
+    Sample(sample::SampleArgs),
+    Interpolate(sample::InterpolateArgs),
     Head(head::Args),
     Diagnose(diagnose::Args),
     Report(report::Args),
@@ -54,6 +57,8 @@ pub fn run() -> Result<()> {
         Command::Encode(args) => latent::encode(args),
         Command::Decode(args) => latent::decode(args),
         Command::Compare(args) => compare::run(args),
+        Command::Sample(args) => sample::sample(args),
+        Command::Interpolate(args) => sample::interpolate(args),
         Command::Head(args) => head::run(args),
         Command::Diagnose(args) => diagnose::run(args),
         Command::Report(args) => report::run(args),

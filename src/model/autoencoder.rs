@@ -1,5 +1,6 @@
 //! The network: encoder and decoder over single views with shared weights, views as the batch.
 
+use super::latent::LOG_VARIANCE;
 use super::{Architecture, Bottleneck, LatentKind, LinearCode, Posterior, VIEWS};
 use crate::cpu::arena::Arena;
 use crate::device::{Buffer, Device};
@@ -29,9 +30,6 @@ const LOGIT_GAIN: f32 = 16.0;
 fn linear_rate(a: &Architecture) -> f32 {
     (LINEAR_RATE_PATCH / (a.patch * a.patch * a.channels) as f32).min(1.0)
 }
-
-/// The head of a Gaussian latent beside `encoder.out`, which gives the mean.
-const LOG_VARIANCE: &str = "encoder.log_variance";
 
 /// Architecture, names and values of all parameters.
 pub struct Autoencoder {
@@ -67,13 +65,17 @@ impl Autoencoder {
         code: Option<&LinearCode>,
     ) -> Result<Self> {
         let mut model = Self { latent, ..Self::without_values(architecture)? };
-        model.record(&mut Graph::default(), 1)?;
-        memory::require("the network", 4 * model.layout.len(), "take smaller widths or fewer blocks")?;
+        model.record_training(&mut Graph::default(), 1, 0)?;
+        let remedy = match model.latent.kind {
+            LatentKind::Categorical => "take fewer --classes or --groups, smaller widths or fewer blocks",
+            _ => "take smaller widths or fewer blocks",
+        };
+        memory::require("the network", 4 * model.layout.len(), remedy)?;
         let mut values = Arena::zeros(model.layout.len());
         initialise(&model.layout, seed, values.as_mut_slice());
         model.parameters = Buffer::Cpu(values);
-        model.initialise_latent()?;
-        if let Some(code) = code.filter(|_| model.architecture.linear_path) {
+        let code = code.filter(|_| model.architecture.linear_path);
+        if let Some(code) = code {
             model.set("encoder.linear.weight", &code.encoder_weight)?;
             model.set("encoder.linear.bias", &code.encoder_bias)?;
             model.set("decoder.linear.weight", &code.decoder_weight)?;
@@ -81,6 +83,7 @@ impl Autoencoder {
             let bias: Vec<f32> = code.decoder_bias.iter().map(|bias| bias - middle).collect();
             model.set("decoder.linear.bias", &bias)?;
         }
+        model.initialise_latent(seed, code)?;
         Ok(model)
     }
 
@@ -90,15 +93,6 @@ impl Autoencoder {
         let parameters = Buffer::Cpu(Arena::zeros(0));
         let (latent, layout) = (Bottleneck::default(), ParameterLayout::default());
         Ok(Self { architecture, latent, layout, parameters })
-    }
-
-    /// What the latent starts from besides weights.
-    fn initialise_latent(&mut self) -> Result<()> {
-        if self.latent.kind != LatentKind::Gaussian {
-            return Ok(());
-        }
-        let values = vec![self.latent.initial_log_variance; self.architecture.latent_channels];
-        self.set(&format!("{LOG_VARIANCE}.bias"), &values)
     }
 
     /// Overwrites one parameter, in the layout of the program.
@@ -132,14 +126,21 @@ impl Autoencoder {
         Shape::new(&[VIEWS * meshes, a.planes, a.planes, a.channels])
     }
 
+    /// Extents of the latent of one mesh.
+    pub fn latent_extents(&self) -> [usize; 4] {
+        let a = &self.architecture;
+        [VIEWS, a.latent_size(), a.latent_size(), a.latent_channels]
+    }
+
     pub fn latent_shape(&self, meshes: usize) -> Shape {
         let a = &self.architecture;
         Shape::new(&[VIEWS * meshes, a.latent_size(), a.latent_size(), a.latent_channels])
     }
 
-    /// From planes to the latent that stands for them: the posterior's mean.
+    /// From planes to the latent that stands for them.
     pub fn record_encoder(&mut self, graph: &mut Graph, planes: Value) -> Result<Value> {
-        Ok(self.record_posterior(graph, planes)?.mean)
+        let posterior = self.record_posterior(graph, planes)?;
+        self.record_code(graph, posterior)
     }
 
     pub fn record_posterior(&mut self, graph: &mut Graph, planes: Value) -> Result<Posterior> {
@@ -163,7 +164,7 @@ impl Autoencoder {
         x = b.norm("encoder.norm", x)?;
         let log_variance = match self.latent.kind {
             LatentKind::Gaussian => Some(b.conv(LOG_VARIANCE, x, 1, 1, a.latent_channels, true)?),
-            LatentKind::Deterministic => None,
+            _ => None,
         };
         b.rate = if a.linear_path { ENCODER_RATE } else { 1.0 };
         let mut mean = b.conv("encoder.out", x, 1, 1, a.latent_channels, a.linear_path)?;

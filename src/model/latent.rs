@@ -1,13 +1,26 @@
-//! From what the encoder says to what the decoder reads: the latent of a training step, by its kind.
+//! From what the encoder says to what the decoder reads: the latent by its kind, in training and outside.
 
 use super::{Autoencoder, Halves, LatentKind};
 use crate::error::Result;
-use crate::ops::{GaussianKl, GaussianSample, Law, Noise};
+use crate::nn::Builder;
+use crate::ops::{
+    Add, CategoricalKl, Codes, Fsq, GaussianKl, GaussianSample, Law, Noise, OneHot, Perplexity,
+};
 use crate::shape::Shape;
 use crate::tape::{Graph, Value};
 
 /// The stream of the latent's noise: "latent".
 const STREAM: u64 = 0x6c61_7465_6e74;
+
+/// The head of a Gaussian latent beside `encoder.out`, which gives the mean.
+pub(super) const LOG_VARIANCE: &str = "encoder.log_variance";
+/// From the encoder's output to the logits of all classes, and from one-hot codes to what the decoder reads.
+pub(super) const LOGITS: &str = "latent.logits";
+pub(super) const CODEBOOK: &str = "latent.codebook";
+
+/// From the encoder's output to what is rounded between -1 and 1, and from levels to what the decoder reads.
+pub(super) const INTO_LEVELS: &str = "latent.in";
+pub(super) const FROM_LEVELS: &str = "latent.out";
 
 /// The outputs of the encoder.
 #[derive(Clone, Copy, Debug)]
@@ -18,13 +31,17 @@ pub struct Posterior {
     pub log_variance: Option<Value>,
 }
 
-/// What a latent with a rate has in a training step.
-#[derive(Clone, Copy, Debug)]
-pub struct Rate {
+/// What a latent has in a training step beside the network.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drawn {
     /// The number of the draw, as [`Noise::counter`] has it: to be loaded before each step.
-    pub counter: Value,
-    /// Nats a latent dimension `[6, s, s, latent_channels]`, mean over the meshes.
-    pub kl: Value,
+    pub counter: Option<Value>,
+    /// Of Gumbel-softmax, `[1]`: to be loaded before each step.
+    pub temperature: Option<Value>,
+    /// Nats a latent dimension of a mesh, or a group of classes at a site, mean over the meshes.
+    pub kl: Option<Value>,
+    /// Codes in use.
+    pub perplexity: Option<Value>,
 }
 
 impl Autoencoder {
@@ -34,22 +51,116 @@ impl Autoencoder {
         graph: &mut Graph,
         meshes: usize,
         seed: u64,
-    ) -> Result<(Halves, Option<Rate>)> {
+    ) -> Result<(Halves, Drawn)> {
         let planes = graph.input(self.planes_shape(meshes));
         let posterior = self.record_posterior(graph, planes)?;
-        let (latent, rate) = match (self.latent.kind, posterior.log_variance) {
+        let (latent, drawn) = match (self.latent.kind, posterior.log_variance) {
             (LatentKind::Gaussian, Some(log_variance)) => {
-                let counter = graph.input(Shape::new(&[2]));
-                let extents = graph.shape(posterior.mean);
-                let noise = Noise { law: Law::Normal, extents, seed, stream: STREAM };
-                let noise = graph.apply(noise, &[counter])?;
+                let (counter, noise) = noise(graph, Law::Normal, posterior.mean, seed)?;
                 let sample = graph.apply(GaussianSample, &[posterior.mean, log_variance, noise])?;
                 let kl = graph.apply(GaussianKl { meshes }, &[posterior.mean, log_variance])?;
-                (sample, Some(Rate { counter, kl }))
+                (sample, Drawn { counter: Some(counter), kl: Some(kl), ..Drawn::default() })
             }
-            _ => (posterior.mean, None),
+            (LatentKind::Categorical, _) => {
+                self.record_draw_of_classes(graph, posterior.mean, meshes, seed)?
+            }
+            (LatentKind::Fsq, _) => {
+                let (codes, levels) = self.record_levels(graph, posterior.mean)?;
+                let perplexity = Perplexity { codes: Codes::Levels { most: self.latent.most_levels() } };
+                let perplexity = Some(graph.apply(perplexity, &[codes, levels])?);
+                (self.record_from_levels(graph, codes)?, Drawn { perplexity, ..Drawn::default() })
+            }
+            (LatentKind::Deterministic | LatentKind::Gaussian, _) => (posterior.mean, Drawn::default()),
         };
         let decoded = self.record_decoder(graph, latent)?;
-        Ok((Halves { planes, latent, decoded }, rate))
+        Ok((Halves { planes, latent, decoded }, drawn))
     }
+
+    /// From the encoder's output to the latent that stands for it: its mean, its likeliest class or its nearest level.
+    pub fn record_code(&mut self, graph: &mut Graph, posterior: Posterior) -> Result<Value> {
+        match self.latent.kind {
+            LatentKind::Deterministic | LatentKind::Gaussian => Ok(posterior.mean),
+            LatentKind::Categorical => {
+                let logits = self.record_logits(graph, posterior.mean)?;
+                let one = graph.constant(&[1.0]);
+                let codes = graph.apply(OneHot { classes: self.latent.classes }, &[logits, logits, one])?;
+                self.record_codebook(graph, codes)
+            }
+            LatentKind::Fsq => {
+                let (codes, _) = self.record_levels(graph, posterior.mean)?;
+                self.record_from_levels(graph, codes)
+            }
+        }
+    }
+
+    /// The shape of the one-hot codes of a categorical latent.
+    pub fn codes_shape(&self, meshes: usize) -> Shape {
+        let latent = self.latent_shape(meshes);
+        let mut extents = latent.extents().to_vec();
+        extents[3] = self.latent.groups * self.latent.classes;
+        Shape::new(&extents)
+    }
+
+    /// From one-hot codes to what the decoder reads: the sum of a learned vector a group.
+    pub fn record_codebook(&mut self, graph: &mut Graph, codes: Value) -> Result<Value> {
+        self.record_map(graph, CODEBOOK, codes, self.architecture.latent_channels)
+    }
+
+    fn record_logits(&mut self, graph: &mut Graph, mean: Value) -> Result<Value> {
+        let all = self.latent.groups * self.latent.classes;
+        self.record_map(graph, LOGITS, mean, all)
+    }
+
+    fn record_draw_of_classes(
+        &mut self,
+        graph: &mut Graph,
+        mean: Value,
+        meshes: usize,
+        seed: u64,
+    ) -> Result<(Value, Drawn)> {
+        let classes = self.latent.classes;
+        let logits = self.record_logits(graph, mean)?;
+        let (counter, noise) = noise(graph, Law::Gumbel, logits, seed)?;
+        let temperature = graph.input(Shape::new(&[1]));
+        let scores = graph.apply(Add, &[logits, noise])?;
+        let codes = graph.apply(OneHot { classes }, &[scores, scores, temperature])?;
+        let kl = graph.apply(CategoricalKl { classes, meshes }, &[logits])?;
+        let perplexity = graph.apply(Perplexity { codes: Codes::OneHot { classes } }, &[codes])?;
+        let drawn = Drawn {
+            counter: Some(counter),
+            temperature: Some(temperature),
+            kl: Some(kl),
+            perplexity: Some(perplexity),
+        };
+        Ok((self.record_codebook(graph, codes)?, drawn))
+    }
+
+    /// The nearest levels, and how many each channel has.
+    fn record_levels(&mut self, graph: &mut Graph, mean: Value) -> Result<(Value, Value)> {
+        let levels: Vec<f32> = self.levels().map(|levels| levels as f32).collect();
+        let levels = graph.constant(&levels);
+        let x = self.record_map(graph, INTO_LEVELS, mean, self.architecture.latent_channels)?;
+        Ok((graph.apply(Fsq, &[x, x, levels])?, levels))
+    }
+
+    /// From levels between -1 and 1 to what the decoder reads.
+    pub fn record_from_levels(&mut self, graph: &mut Graph, codes: Value) -> Result<Value> {
+        self.record_map(graph, FROM_LEVELS, codes, self.architecture.latent_channels)
+    }
+
+    fn record_map(&mut self, graph: &mut Graph, name: &str, x: Value, out: usize) -> Result<Value> {
+        Builder { graph, layout: &mut self.layout, rate: 1.0 }.conv(name, x, 1, 1, out, false)
+    }
+
+    /// Levels of each channel: those of the settings in turn.
+    pub fn levels(&self) -> impl Iterator<Item = usize> {
+        self.latent.fsq_levels.iter().copied().cycle().take(self.architecture.latent_channels)
+    }
+}
+
+/// The number of the draw, and noise of the shape of `like`.
+fn noise(graph: &mut Graph, law: Law, like: Value, seed: u64) -> Result<(Value, Value)> {
+    let counter = graph.input(Shape::new(&[2]));
+    let noise = Noise { law, extents: graph.shape(like), seed, stream: STREAM };
+    Ok((counter, graph.apply(noise, &[counter])?))
 }

@@ -5,13 +5,14 @@ mod autoencoder;
 mod bottleneck;
 pub mod hexz;
 mod latent;
+mod latent_start;
 mod posterior;
 mod principal;
 
 pub use architecture::Architecture;
 pub use autoencoder::{Autoencoder, Halves};
 pub use bottleneck::{Bottleneck, LatentKind};
-pub use latent::{Posterior, Rate};
+pub use latent::{Drawn, Posterior};
 pub use posterior::{ACTIVE_VARIANCE, Gaussian, PosteriorStatistics};
 pub use principal::{DEPTH_SCALE, LinearCode};
 

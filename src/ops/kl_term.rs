@@ -20,6 +20,16 @@ pub enum Reduction {
     Mean,
 }
 
+impl Reduction {
+    /// As files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Mean => "mean",
+        }
+    }
+}
+
 /// Inputs: the divergence of each dimension in nats, mean over the meshes of a batch, and the weight `[1]`, which carries no
 /// gradient. Output: a scalar. Above the cap, no gradient flows.
 #[derive(Clone, Debug)]

@@ -5,10 +5,12 @@
 mod add;
 mod add_embedding;
 mod bce;
+mod categorical_kl;
 mod conv2d;
 mod conv_transpose2d;
 pub mod cuda;
 mod field_loss;
+mod fsq;
 mod gaussian_kl;
 mod gaussian_sample;
 mod group_norm;
@@ -16,7 +18,9 @@ mod identity;
 mod kl_term;
 mod mse;
 mod noise;
+mod one_hot;
 mod optimal_sigma;
+mod perplexity;
 mod scale_channels;
 mod sigmoid;
 mod silhouette_loss;
@@ -27,9 +31,11 @@ mod weighted_sum;
 pub use add::Add;
 pub use add_embedding::AddEmbedding;
 pub use bce::Bce;
+pub use categorical_kl::CategoricalKl;
 pub use conv_transpose2d::ConvTranspose2d;
 pub use conv2d::Conv2d;
 pub use field_loss::FieldLoss;
+pub use fsq::Fsq;
 pub use gaussian_kl::GaussianKl;
 pub use gaussian_sample::{GaussianSample, LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE};
 pub use group_norm::GroupNorm;
@@ -37,7 +43,9 @@ pub use identity::Identity;
 pub use kl_term::{KlTerm, Reduction};
 pub use mse::Mse;
 pub use noise::{Law, Noise};
+pub use one_hot::OneHot;
 pub use optimal_sigma::OptimalSigma;
+pub use perplexity::{Codes, Perplexity};
 pub use scale_channels::ScaleChannels;
 pub use sigmoid::Sigmoid;
 pub use silhouette_loss::SilhouetteLoss;
@@ -74,6 +82,10 @@ pub static OPS: &[&dyn Op] = &[
     &GaussianSample,
     &GaussianKl { meshes: 1 },
     &KlTerm::PLAIN,
+    &OneHot { classes: 1 },
+    &CategoricalKl { classes: 1, meshes: 1 },
+    &Fsq,
+    &Perplexity { codes: Codes::OneHot { classes: 1 } },
 ];
 
 /// One differentiable function of arrays. No method has a default: a missing half does not compile.

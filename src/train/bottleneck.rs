@@ -1,14 +1,20 @@
 //! The latent's part of a training step: what it reads, what it adds to the loss and what it reports.
 
+use super::Settings;
 use crate::error::Result;
-use crate::model::{Bottleneck, Rate};
+use crate::model::{Bottleneck, Drawn};
 use crate::ops::{KlTerm, Noise};
 use crate::shape::Shape;
 use crate::tape::{Graph, Value};
 
-/// The rate of a latent on the graph of a step.
-pub(super) struct RateTerm {
-    rate: Rate,
+/// The latent on the graph of a step.
+pub(super) struct LatentPart {
+    drawn: Drawn,
+    pub rate: Option<Rate>,
+}
+
+/// Of a latent whose divergence counts.
+pub(super) struct Rate {
     weight: Value,
     /// What it adds to the loss.
     pub term: Value,
@@ -16,30 +22,47 @@ pub(super) struct RateTerm {
     pub nats: Value,
 }
 
-/// Most floats that [`RateTerm::inputs`] gives for a step.
+/// Most floats that [`LatentPart::inputs`] gives for a step.
 pub(super) const MOST_INPUTS: usize = 4;
 
-impl RateTerm {
-    pub fn record(graph: &mut Graph, rate: Rate, latent: &Bottleneck) -> Result<Self> {
+impl LatentPart {
+    pub fn record(graph: &mut Graph, drawn: Drawn, latent: &Bottleneck) -> Result<Self> {
+        let rate = drawn.kl.map(|kl| Rate::record(graph, kl, latent)).transpose()?;
+        Ok(Self { drawn, rate })
+    }
+
+    /// The input that holds the weight of the rate.
+    pub fn weight(&self) -> Option<Value> {
+        self.rate.as_ref().map(|rate| rate.weight)
+    }
+
+    pub fn perplexity(&self) -> Option<Value> {
+        self.drawn.perplexity
+    }
+
+    /// What `step` (from 0) reads, a list an input.
+    pub fn inputs(&self, settings: &Settings, step: u64) -> Vec<(Value, Vec<f32>)> {
+        let latent = &settings.latent;
+        let mut inputs = Vec::new();
+        inputs.extend(self.drawn.counter.map(|counter| (counter, Noise::counter(step).to_vec())));
+        let weight = latent.kl_weight(step) as f32;
+        inputs.extend(self.rate.as_ref().map(|rate| (rate.weight, vec![weight])));
+        let temperature = latent.temperature_at(step, settings.training.steps);
+        inputs.extend(self.drawn.temperature.map(|input| (input, vec![temperature])));
+        inputs
+    }
+}
+
+impl Rate {
+    fn record(graph: &mut Graph, kl: Value, latent: &Bottleneck) -> Result<Self> {
         let (weight, one) = (graph.input(Shape::new(&[1])), graph.constant(&[1.0]));
         let term = KlTerm {
-            free_bits: latent.free_bits,
+            free_bits: latent.free_bits as f32,
             reduction: latent.kl_reduction,
-            cap: latent.kl_cap.unwrap_or(f32::INFINITY),
+            cap: latent.kl_cap.map_or(f32::INFINITY, |cap| cap as f32),
         };
-        let term = graph.apply(term, &[rate.kl, weight])?;
-        let nats = graph.apply(KlTerm::PLAIN, &[rate.kl, one])?;
-        Ok(Self { rate, weight, term, nats })
-    }
-
-    /// The input that holds the weight.
-    pub fn weight(&self) -> Value {
-        self.weight
-    }
-
-    /// What `step` (from 0) reads: small integers and the weight, a list an input.
-    pub fn inputs(&self, latent: &Bottleneck, step: u64) -> Vec<(Value, Vec<f32>)> {
-        let weight = latent.kl_weight(step) as f32;
-        vec![(self.rate.counter, Noise::counter(step).to_vec()), (self.weight, vec![weight])]
+        let term = graph.apply(term, &[kl, weight])?;
+        let nats = graph.apply(KlTerm::PLAIN, &[kl, one])?;
+        Ok(Self { weight, term, nats })
     }
 }

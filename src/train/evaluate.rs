@@ -13,6 +13,7 @@ use crate::tape::{Graph, Tape, Value};
 pub struct Encoder {
     tape: Tape,
     planes: Value,
+    latent: Value,
     posterior: Posterior,
 }
 
@@ -29,15 +30,17 @@ impl Encoder {
         let mut graph = Graph::default();
         let planes = graph.input(model.planes_shape(1));
         let posterior = model.record_posterior(&mut graph, planes)?;
-        let kept: Vec<Value> = [posterior.mean].into_iter().chain(posterior.log_variance).collect();
-        Ok(Self { tape: Tape::new(&model.parameters.device(), graph, None, &kept)?, planes, posterior })
+        let latent = model.record_code(&mut graph, posterior)?;
+        let kept: Vec<Value> = [latent].into_iter().chain(posterior.log_variance).collect();
+        let tape = Tape::new(&model.parameters.device(), graph, None, &kept)?;
+        Ok(Self { tape, planes, latent, posterior })
     }
 
-    /// The latent `[6, s, s, channels]` of planes that fit the network: the mean of their posterior.
+    /// The latent `[6, s, s, channels]` that stands for planes: the mean of their posterior, or its likeliest code.
     pub fn encode(&mut self, model: &Autoencoder, planes: &Planes) -> Result<Vec<f32>> {
         self.tape.load(self.planes, 0, &planes.values)?;
         self.tape.forward(&model.parameters)?;
-        self.tape.value(self.posterior.mean)
+        self.tape.value(self.latent)
     }
 
     /// The posterior of such planes; `None` where the latent is not a Gaussian.

@@ -7,7 +7,7 @@ use crate::hexplane::cache::Storage;
 use crate::hexplane::rasterize::Normals;
 use crate::mesh::metrics;
 use crate::mesh::normalise::Up;
-use crate::model::{Architecture, Autoencoder, Bottleneck, DEPTH_SCALE, LinearCode};
+use crate::model::{Architecture, Autoencoder, Bottleneck, DEPTH_SCALE, LatentKind, LinearCode};
 use crate::nn::{AdamSettings, Schedule};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -265,6 +265,10 @@ impl Settings {
             "sdf_points must be at least 2 where sdf_weight is not 0"
         } else if training.sdf_points > MOST_POINTS {
             "sdf_points is more than 16,777,216"
+        } else if self.latent.kind == LatentKind::Categorical
+            && self.latent.groups > self.architecture.latent_channels
+        {
+            "there are more groups of classes than latent_channels"
         } else if !(2..=2048).contains(&self.extraction.grid) {
             "grid must be from 2 to 2048"
         } else if !(self.extraction.iso > 0.0 && self.extraction.iso < 1.0) {

@@ -45,6 +45,15 @@ pub fn contact_sheet(blocks: &[(&str, &Planes)]) -> Image {
     sheet(blocks, layers)
 }
 
+/// The same with the lit surface alone, or silhouettes: a row for each of many sets of planes.
+pub fn surface_sheet(blocks: &[(&str, &Planes)]) -> Image {
+    let layers = |planes: &Planes| match planes.representation {
+        Representation::Continuous => &[Layer::Lit][..],
+        Representation::Binary => &[Layer::Silhouette][..],
+    };
+    sheet(blocks, layers)
+}
+
 /// The same with nothing but silhouettes, of either representation.
 pub fn silhouette_sheet(blocks: &[(&str, &Planes)]) -> Image {
     sheet(blocks, |_| &[Layer::Silhouette])

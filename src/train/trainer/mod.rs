@@ -3,7 +3,7 @@
 mod card;
 mod parts;
 
-use super::bottleneck::RateTerm;
+use super::bottleneck::LatentPart;
 use super::budget::Budget;
 use super::likelihood::Reconstruction;
 use super::{Item, Settings, StepInputs};
@@ -71,7 +71,7 @@ pub(super) struct Recorded {
     halves: Halves,
     reconstruction: Reconstruction,
     sdf: Option<Sdf>,
-    rate: Option<RateTerm>,
+    latent: LatentPart,
     pub loss: Value,
 }
 
@@ -200,15 +200,16 @@ impl Trainer {
 
     /// What `step` (from 0) left in the values that [`Recorded::reported`] names; its gradient is not known yet.
     fn losses(&self, reported: [f32; REPORTED], step: u64, learning_rate: f64) -> Losses {
-        let [total, reconstruction, sdf, kl] = reported.map(f64::from);
-        let Recorded { sdf: has_sdf, rate, .. } = &self.recorded;
+        let [total, reconstruction, sdf, kl, perplexity] = reported.map(f64::from);
+        let Recorded { sdf: has_sdf, latent, .. } = &self.recorded;
+        let (rate, perplexity) = (latent.rate.is_some(), latent.perplexity().map_or(0.0, |_| perplexity));
         Losses {
             total,
             reconstruction,
             sdf: if has_sdf.is_some() { sdf } else { 0.0 },
-            kl: if rate.is_some() { kl } else { 0.0 },
-            kl_weight: if rate.is_some() { self.settings.latent.kl_weight(step) } else { 0.0 },
-            perplexity: 0.0,
+            kl: if rate { kl } else { 0.0 },
+            kl_weight: if rate { self.settings.latent.kl_weight(step) } else { 0.0 },
+            perplexity,
             gradient_norm: f64::NAN,
             learning_rate,
         }
@@ -271,24 +272,25 @@ fn diverged(step: u64, losses: &Losses) -> Error {
 }
 
 /// Numbers that a step reports.
-const REPORTED: usize = 4;
+const REPORTED: usize = 5;
 
 impl Recorded {
     pub fn kept(&self) -> Vec<Value> {
         self.reported()[1..].to_vec()
     }
 
-    /// The loss and its parts: reconstruction, SDF, KL. A part that is not there has the reconstruction in its place, which
-    /// is not read.
+    /// The loss, its parts (reconstruction, SDF, KL) and the perplexity. What is not there has the reconstruction in its place,
+    /// which is not read.
     fn reported(&self) -> [Value; REPORTED] {
-        let sdf = self.sdf.as_ref().map_or(self.reconstruction.loss, |sdf| sdf.loss);
-        let kl = self.rate.as_ref().map_or(self.reconstruction.loss, |rate| rate.nats);
-        [self.loss, self.reconstruction.loss, sdf, kl]
+        let own = self.reconstruction.loss;
+        let sdf = self.sdf.as_ref().map_or(own, |sdf| sdf.loss);
+        let kl = self.latent.rate.as_ref().map_or(own, |rate| rate.nats);
+        [self.loss, own, sdf, kl, self.latent.perplexity().unwrap_or(own)]
     }
 
     /// What `step` (from 0) reads besides meshes: a few floats an input.
     fn scalars(&self, settings: &Settings, step: u64) -> Vec<(Value, Vec<f32>)> {
-        self.rate.as_ref().map_or(Vec::new(), |rate| rate.inputs(&settings.latent, step))
+        self.latent.inputs(settings, step)
     }
 }
 
@@ -299,19 +301,19 @@ pub(super) fn record(
     batch: usize,
 ) -> Result<Recorded> {
     graph.recompute = settings.training.recompute;
-    let (halves, rate) = model.record_training(graph, batch, settings.seed)?;
+    let (halves, drawn) = model.record_training(graph, batch, settings.seed)?;
     let reconstruction = Reconstruction::record(graph, settings, &halves)?;
     let sdf = record_sdf(graph, settings, batch, model, halves.decoded)?;
-    let rate = rate.map(|rate| RateTerm::record(graph, rate, &settings.latent)).transpose()?;
+    let latent = LatentPart::record(graph, drawn, &settings.latent)?;
     let mut terms = vec![(reconstruction.loss, 1.0)];
     terms.extend(sdf.as_ref().map(|sdf| (sdf.loss, settings.training.sdf_weight)));
-    terms.extend(rate.as_ref().map(|rate| (rate.term, 1.0)));
+    terms.extend(latent.rate.as_ref().map(|rate| (rate.term, 1.0)));
     let (values, weights): (Vec<Value>, Vec<f32>) = terms.into_iter().unzip();
     let loss = match values[..] {
         [only] => only,
         _ => graph.apply(WeightedSum { weights }, &values)?,
     };
-    Ok(Recorded { halves, reconstruction, sdf, rate, loss })
+    Ok(Recorded { halves, reconstruction, sdf, latent, loss })
 }
 
 /// The SDF loss of decoded planes, where it has a weight.

@@ -25,7 +25,7 @@ impl Trainer {
     /// # Errors
     /// Those of the device.
     pub fn gradient_parts(&mut self, items: &[Item]) -> Result<Option<GradientParts>> {
-        let Some(weight) = self.recorded.rate.as_ref().map(super::RateTerm::weight) else { return Ok(None) };
+        let Some(weight) = self.recorded.latent.weight() else { return Ok(None) };
         for (slot, index) in self.chosen(items.len()).into_iter().enumerate() {
             self.load(slot, &items[index], index)?;
         }

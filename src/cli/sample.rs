@@ -1,0 +1,189 @@
+//! `hexcuda sample` and `hexcuda interpolate`: latents that no mesh was encoded to, decoded to meshes.
+
+use super::inputs::stem;
+use super::latent::{EXACT, read_latent};
+use crate::console;
+use crate::device::{Device, DeviceChoice};
+use crate::error::{Error, Result};
+use crate::hexplane::{Planes, picture};
+use crate::mesh::normalise::denormalise;
+use crate::mesh::topology::{Health, Topology};
+use crate::mesh::{Similarity, io};
+use crate::model::Autoencoder;
+use crate::model::hexz::Latent;
+use crate::train::{Decoder, Encoder, Prepare, Prior, Settings, load_model, mesh_of_planes};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Blocks of a contact sheet: a picture of some 10,000 rows.
+const MOST_ON_A_SHEET: usize = 48;
+
+/// Draw latents from the prior of a run and decode them to meshes
+#[derive(Debug, clap::Args)]
+pub struct SampleArgs {
+    /// The run folder with the trained network
+    #[arg(long)]
+    run: PathBuf,
+    #[command(flatten)]
+    common: Common,
+    /// Of the draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// Decode the way between two meshes or latent files, along a line
+#[derive(Debug, clap::Args)]
+pub struct InterpolateArgs {
+    /// The run folder with the trained network
+    #[arg(long)]
+    run: PathBuf,
+    /// Where the way begins: a mesh, or a .hexz file of this run
+    a: PathBuf,
+    /// Where it ends
+    b: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Meshes; of a way with both of its ends
+    #[arg(short, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    n: u32,
+    /// Folder for the meshes, numbered in order, and the picture of their planes, planes.png
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// What computes: auto, cpu, cuda, cuda:N or emulated
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of one latent.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    /// Without a surface, none.
+    file: Option<PathBuf>,
+    health: Option<Health>,
+}
+
+/// Decodes latents to meshes and keeps their planes for the picture.
+struct Sequence<'a> {
+    common: &'a Common,
+    settings: &'a Settings,
+    device: &'a Device,
+    model: &'a Autoencoder,
+    decoder: Decoder,
+    rows: Vec<Row>,
+    planes: Vec<(String, Planes)>,
+}
+
+pub fn sample(args: SampleArgs) -> Result<()> {
+    let device = super::device(args.common.device, EXACT, args.common.json)?;
+    let (model, settings) = load_model(&args.run)?;
+    let mut model = model.on(&device)?;
+    let place = args.run.display().to_string();
+    let mut prior = Prior::new(&mut model, args.seed).map_err(|error| error.within(place))?;
+    let decoder = Decoder::new(&mut model)?;
+    let mut sequence = Sequence::new(&args.common, &settings, &device, &model, decoder)?;
+    for index in 0..args.common.n {
+        let latent = prior.draw(&model, index.into())?;
+        sequence.add(&format!("sample-{index:03}"), &latent, Similarity::default())?;
+    }
+    sequence.finish()
+}
+
+pub fn interpolate(args: InterpolateArgs) -> Result<()> {
+    if args.common.n < 2 {
+        return Err(Error::usage("-n", "is 1, but a way has two ends", "take at least 2"));
+    }
+    let device = super::device(args.common.device, EXACT, args.common.json)?;
+    let (model, settings) = load_model(&args.run)?;
+    let mut model = model.on(&device)?;
+    let prepare = Prepare { settings: &settings, device: &device };
+    let [a, b] = [end(&mut model, &prepare, &args.a)?, end(&mut model, &prepare, &args.b)?];
+    let decoder = Decoder::new(&mut model)?;
+    let mut sequence = Sequence::new(&args.common, &settings, &device, &model, decoder)?;
+    for index in 0..args.common.n {
+        let t = index as f32 / (args.common.n - 1) as f32;
+        let mixed: Vec<f32> = a.values.iter().zip(&b.values).map(|(a, b)| (1.0 - t) * a + t * b).collect();
+        // All meshes in the frame of the first: they stand beside each other.
+        sequence.add(&format!("step-{index:03}"), &mixed, a.transform)?;
+    }
+    sequence.finish()
+}
+
+/// The latent of a mesh, or of a latent file.
+fn end(model: &mut Autoencoder, prepare: &Prepare, path: &Path) -> Result<Latent> {
+    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("hexz")) {
+        return read_latent(path, model);
+    }
+    let mesh = io::read(path)?;
+    let (_, transform, planes) = prepare.planes(&mesh).map_err(|error| error.within(path.display()))?;
+    let values = Encoder::new(model)?.encode(model, &planes)?;
+    Ok(Latent { shape: model.latent_extents(), transform, model: String::new(), name: stem(path), values })
+}
+
+impl<'a> Sequence<'a> {
+    fn new(
+        common: &'a Common,
+        settings: &'a Settings,
+        device: &'a Device,
+        model: &'a Autoencoder,
+        decoder: Decoder,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(&common.out).map_err(|error| Error::io(&common.out, &error))?;
+        Ok(Self { common, settings, device, model, decoder, rows: Vec::new(), planes: Vec::new() })
+    }
+
+    fn add(&mut self, name: &str, latent: &[f32], transform: Similarity) -> Result<()> {
+        let planes = self.decoder.decode(self.model, latent, transform)?;
+        let mesh = mesh_of_planes(self.device, &planes, self.settings)?;
+        let mut row = Row { name: name.to_string(), file: None, health: None };
+        if !mesh.triangles.is_empty() {
+            let file = self.common.out.join(format!("{name}.ply"));
+            io::write(&file, &denormalise(&mesh, &transform))?;
+            row.health = Some(Topology::new(&mesh)?.health());
+            row.file = Some(file);
+        }
+        if !self.common.json {
+            print(&row, self.settings.extraction.iso)?;
+        }
+        self.rows.push(row);
+        if self.planes.len() < MOST_ON_A_SHEET {
+            self.planes.push((name.to_string(), planes));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        let blocks: Vec<(&str, &Planes)> =
+            self.planes.iter().map(|(name, planes)| (&**name, planes)).collect();
+        picture::write_png(&self.common.out.join("planes.png"), &picture::surface_sheet(&blocks))?;
+        if self.common.json {
+            let text = serde_json::to_string_pretty(&self.rows)
+                .map_err(|error| Error::new("the results", error, "report this"))?;
+            console::result(text)?;
+        }
+        Ok(())
+    }
+}
+
+fn print(row: &Row, iso: f32) -> Result<()> {
+    let Some(health) = &row.health else {
+        return console::result(format_args!("{}: no surface at {iso}", row.name));
+    };
+    console::result(format_args!(
+        "{}: {} vertices, {} faces, {} components, {} boundary and {} non-manifold edges, {}",
+        row.name,
+        health.vertices,
+        health.faces,
+        health.components,
+        health.boundary_edges,
+        health.non_manifold_edges,
+        if health.watertight { "watertight" } else { "not watertight" }
+    ))
+}

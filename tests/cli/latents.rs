@@ -1,0 +1,86 @@
+//! Latents of every kind: what cannot be, what is drawn from them, and the way between two.
+
+use super::*;
+
+/// A run of a kind of latent, in `run`.
+fn with_latent(options: &[&str]) -> Place {
+    let place = Place::new();
+    let train = ["train", "good.obj", "--config", "tiny.toml", "--out", "run", "-q"];
+    place.succeeds(&[&train[..], options].concat());
+    place
+}
+
+fn rows(outcome: &Outcome) -> Vec<serde_json::Value> {
+    serde_json::from_str(&outcome.stdout).unwrap()
+}
+
+#[test]
+fn every_prior_is_sampled_and_each_draw_follows_from_its_seed() {
+    let kinds: [&[&str]; 3] = [
+        &["--latent", "gaussian", "--beta", "1e-3"],
+        &["--latent", "categorical", "--classes", "5", "--groups", "7"],
+        &["--latent", "fsq", "--fsq-levels", "7,4"],
+    ];
+    for options in kinds {
+        let place = with_latent(options);
+        let sample = |seed: &str, out: &str| {
+            let arguments = ["sample", "--run", "run", "-n", "3", "--seed", seed, "-o", out, "--json"];
+            rows(&place.succeeds(&arguments))
+        };
+        let found = sample("1", "a");
+        assert_eq!(found.len(), 3, "{options:?}");
+        for (index, row) in found.iter().enumerate() {
+            assert_eq!(row["name"], format!("sample-{index:03}"));
+            assert_eq!(row["file"].is_null(), row["health"].is_null());
+            assert!(row["file"].as_str().is_none_or(|file| place.at(file).exists()), "{row}");
+        }
+        sample("1", "b");
+        sample("2", "c");
+        let picture = |out: &str| fs::read(place.at(out).join("planes.png")).unwrap();
+        assert!(picture("a") == picture("b"), "{options:?}: one seed, two draws");
+        assert!(picture("a") != picture("c"), "{options:?}: two seeds, one draw");
+        place.succeeds(&["encode", "--run", "run", "good.obj", "-o", "good.hexz"]);
+        let way = ["interpolate", "--run", "run", "good.obj", "good.hexz", "-n", "2", "-o", "way", "--json"];
+        assert_eq!(rows(&place.succeeds(&way)).len(), 2, "{options:?}");
+    }
+}
+
+#[test]
+fn a_deterministic_latent_is_interpolated_and_not_sampled() {
+    let place = with_run();
+    let parts = ["run", "its latent is deterministic", "--latent"];
+    place.refuses(&["sample", "--run", "run", "-o", "new"], 2, &parts);
+    let way = ["interpolate", "--run", "run", "good.obj", "good.hexz", "-n", "3", "-o", "way", "--json"];
+    let found = rows(&place.succeeds(&way));
+    let names: Vec<&str> = found.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["step-000", "step-001", "step-002"]);
+    // Both ends are the same mesh.
+    assert_eq!(found[0]["health"], found[2]["health"]);
+    place.refuses(
+        &["interpolate", "--run", "run", "good.obj", "good.hexz", "-n", "1", "-o", "new"],
+        2,
+        &["-n"],
+    );
+    place.refuses(&["interpolate", "--run", "run", "good.obj", "none.hexz", "-o", "new"], 1, &["none.hexz"]);
+    place.refuses(&["interpolate", "--run", "none", "good.obj", "good.obj", "-o", "new"], 1, &["none"]);
+}
+
+#[test]
+fn latents_that_make_no_sense_are_refused() {
+    let place = Place::new();
+    let cases: [(&[&str], i32, &str); 8] = [
+        (&["--classes", "8"], 2, "classes means nothing for a deterministic latent"),
+        (&["--latent", "fsq", "--beta", "1"], 2, "beta means nothing for a fsq latent"),
+        (&["--latent", "gaussian", "--fsq-levels", "4"], 2, "fsq_levels means nothing"),
+        (&["--latent", "fsq", "--fsq-levels", "1"], 2, "fsq_levels is [1]"),
+        (&["--latent", "categorical", "--classes", "1"], 2, "1 classes"),
+        (&["--latent", "categorical", "--groups", "0"], 2, "0 groups"),
+        (&["--latent", "categorical", "--groups", "33"], 2, "more groups of classes than latent_channels"),
+        (&["--latent", "categorical", "--classes", "16777216"], 1, "--classes"),
+    ];
+    for (more, code, part) in cases {
+        let arguments =
+            [&["train", "good.obj", "--config", "tiny.toml", "--out", "new", "-q"], more].concat();
+        place.refuses(&arguments, code, &[part]);
+    }
+}
