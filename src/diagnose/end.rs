@@ -8,13 +8,12 @@ use crate::hexplane::rasterize::rasterize;
 use crate::hexplane::{Planes, Representation, picture};
 use crate::mesh::metrics::Reference;
 use crate::mesh::{Mesh, Similarity};
-use crate::model::Gaussian;
+use crate::model::{Gaussian, LatentKind};
 use crate::rng::Rng;
-use crate::train::{Decoder, Encoder, Settings, Trainer, highest_of_planes, mesh_of_planes};
+use crate::train::{Decoder, Encoder, Prior, Settings, Trainer, highest_of_planes, mesh_of_planes};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-const STREAM_PRIOR: u64 = 0x7072_696f;
 const STREAM_POSTERIOR: u64 = 0x706f_7374;
 
 /// Levels of the occupancy at which outputs are cut.
@@ -72,6 +71,7 @@ impl End {
             latents.push(encoder.encode(&trainer.model, planes)?);
             posteriors.push(encoder.posterior(&trainer.model, planes)?);
         }
+        let drawn = draws_from_the_prior(trainer, settings, set.items.len())?;
         let mut judge = Judge { device, settings, trainer, decoder };
         let decoded: Vec<Planes> =
             latents.iter().map(|latent| judge.decode(latent)).collect::<Result<_>>()?;
@@ -85,14 +85,12 @@ impl End {
         let shuffled: Vec<Planes> = (0..count).map(|at| decoded[(at + 1) % count].clone()).collect();
         end.of_shuffled = explained(&shuffled);
         end.of_zero = explained(&vec![judge.decode(&vec![0.0; latents[0].len()])?; count]);
-        let mut drawn = Vec::new();
         if posteriors.iter().all(Option::is_some) {
             let draws = posteriors.iter().flatten().enumerate().map(|(at, p)| draw(settings.seed, at, p));
             let draws: Vec<Planes> = draws.map(|latent| judge.decode(&latent)).collect::<Result<_>>()?;
             end.of_draw = Some(explained(&draws));
-            let prior = |at| prior(settings.seed, at, latents[0].len());
-            drawn = (0..count).map(|at| judge.decode(&prior(at))).collect::<Result<_>>()?;
         }
+        let drawn: Vec<Planes> = drawn.iter().map(|latent| judge.decode(latent)).collect::<Result<_>>()?;
         let meshes = judge.meshes(&decoded)?;
         end.empty = share_of_empty(&meshes);
         end.empty_drawn = if drawn.is_empty() { None } else { Some(share_of_empty(&judge.meshes(&drawn)?)) };
@@ -159,9 +157,13 @@ fn share_of_empty(meshes: &[Mesh]) -> f64 {
     meshes.iter().filter(|mesh| mesh.triangles.is_empty()).count() as f64 / meshes.len() as f64
 }
 
-fn prior(seed: u64, at: usize, floats: usize) -> Vec<f32> {
-    let mut rng = Rng::new(seed, STREAM_PRIOR ^ ((at as u64) << 32));
-    (0..floats).map(|_| rng.normal()).collect()
+/// As many as there are meshes; none where the latent has no prior.
+fn draws_from_the_prior(trainer: &mut Trainer, settings: &Settings, count: usize) -> Result<Vec<Vec<f32>>> {
+    if settings.latent.kind == LatentKind::Deterministic {
+        return Ok(Vec::new());
+    }
+    let mut prior = Prior::new(&mut trainer.model, settings.seed)?;
+    (0..count as u64).map(|at| prior.draw(&trainer.model, at)).collect()
 }
 
 fn draw(seed: u64, at: usize, posterior: &Gaussian) -> Vec<f32> {

@@ -75,11 +75,11 @@ fn base(preset: Preset) -> Settings {
     };
     let (steps, batch, grid) = match preset {
         Preset::Quick => {
-            *a = small(32, 4, &[32, 64], 8);
+            *a = small(32, 4, &[32, 64], 32);
             (1200, 4, 48)
         }
         Preset::Standard => {
-            *a = small(64, 8, &[64, 128], 32);
+            *a = small(64, 8, &[64, 128], 64);
             (2000, 8, 64)
         }
         Preset::Paper => (480, 1, 128),
@@ -212,6 +212,14 @@ fn latents(base: &Settings) -> Vec<Cell> {
         let mut settings = on(base, representation);
         settings.latent.kind = LatentKind::Deterministic;
         cells.push(cell(format!("{}-deterministic", name_of(representation)), Role::Latent, settings));
+    }
+    for kind in [LatentKind::Categorical, LatentKind::Fsq] {
+        let mut settings = on(base, Representation::Binary);
+        settings.latent.kind = kind;
+        if kind == LatentKind::Categorical {
+            settings.latent.groups = settings.architecture.latent_channels;
+        }
+        cells.push(cell(format!("binary-{}", kind.name()), Role::Latent, settings));
     }
     cells
 }
