@@ -89,13 +89,21 @@ fn verdict_table(verdicts: &[Verdict]) -> String {
             verdict.effect,
             verdict.spread,
             escape(&verdict.measure),
-            escape(&verdict.cells.join(", "))
+            escape(&listed(&verdict.cells))
         );
     }
     format!(
         "<div class=\"scroll\"><table class=\"verdicts\"><thead><tr><th scope=\"col\">Claim</th><th scope=\"col\">Verdict</th>\
          <th scope=\"col\">Effect ± spread</th><th scope=\"col\">Measure and cells</th></tr></thead><tbody>\n{rows}</tbody></table></div>"
     )
+}
+
+/// The first few by name.
+fn listed(cells: &[String]) -> String {
+    const MOST: usize = 6;
+    let rest = cells.len().saturating_sub(MOST);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    cells[..cells.len() - rest].join(", ") + &more
 }
 
 /// Means over the seeds.

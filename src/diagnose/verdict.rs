@@ -6,6 +6,7 @@ use crate::console;
 use crate::error::Result;
 use crate::hexplane::Representation;
 use crate::model::LatentKind;
+use crate::train::Initialisation;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,10 +220,7 @@ fn explodes(cells: &[Runs]) -> Option<Verdict> {
 
 fn collapses(cells: &[Runs]) -> Option<Verdict> {
     let study = study(cells)?;
-    let active = study.mean_of(|run| {
-        run.looks.last().and_then(|look| look.posterior.as_ref()).map_or(f64::NAN, |p| p.active as f64)
-    });
-    let told = study.mean_of(|run| run.end.as_ref().map_or(f64::NAN, |end| end.of_mean - end.of_shuffled));
+    let (active, told) = (study.mean_of(active), study.mean_of(told));
     Some(Verdict {
         claim: "The posterior collapses at the study's own weight".into(),
         outcome: fails(told.mean),
@@ -277,7 +275,12 @@ fn shows_the_mean(cells: &[Runs]) -> Option<Verdict> {
 fn gradient_at_the_edge(cells: &[Runs]) -> Option<Verdict> {
     let deterministic =
         |representation| cells.iter().find(|c| c.is(representation, LatentKind::Deterministic));
-    let binary = deterministic(Representation::Binary).or_else(|| study(cells))?;
+    // Before training means before it knows anything of the data.
+    let random = cells
+        .iter()
+        .filter(gaussian_binary)
+        .find(|cell| cell.first().settings.training.initialisation == Initialisation::Random);
+    let binary = random.or_else(|| deterministic(Representation::Binary)).or_else(|| study(cells))?;
     let at = |cell: &Runs, first: bool| {
         cell.mean_of(|run| {
             let look = if first { run.looks.first() } else { run.looks.last() };

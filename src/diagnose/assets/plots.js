@@ -147,7 +147,7 @@
       const density = (profile, d) => profile.pixels[d] ? profile.magnitude[d] / profile.pixels[d] : null;
       return { name: cell.name, line: true, ...style(k), points: distances.map((d) => [d, mean(profiles.map((profile) => density(profile, d)).filter(known))]) };
     });
-    const x = { title: "pixels from the edge, the last and all beyond" }, y = { title: "relative magnitude", log: true };
+    const x = { title: "pixels from the edge, the last and all beyond" }, y = { title: "relative magnitude" };
     plot("edge-first", "Before training", { x, y, series: series((looks) => looks[0]) });
     plot("edge-last", "At the end", { x, y, series: series((looks) => looks[looks.length - 1]) });
   }
