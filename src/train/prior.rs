@@ -5,7 +5,7 @@ use crate::model::{Autoencoder, LatentKind};
 use crate::rng::Rng;
 use crate::tape::{Graph, Tape, Value};
 
-const STREAM: u64 = 0x7072_696f_72;
+const STREAM: u64 = 0x0070_7269_6f72;
 
 /// Draws what the decoder reads.
 pub struct Prior {
@@ -16,8 +16,15 @@ pub struct Prior {
 enum Kind {
     /// So many standard normal deviates.
     Normal(usize),
-    /// Discrete codes, and their way to what the decoder reads.
-    Codes { tape: Tape, codes: Value, latent: Value, law: Law },
+    Codes(Box<Codes>),
+}
+
+/// Discrete codes, and their way to what the decoder reads.
+struct Codes {
+    tape: Tape,
+    codes: Value,
+    latent: Value,
+    law: Law,
 }
 
 /// What a site's codes are, all alike.
@@ -56,7 +63,7 @@ impl Prior {
             (codes, model.record_from_levels(&mut graph, codes)?)
         };
         let tape = Tape::new(&model.parameters.device(), graph, None, &[latent])?;
-        Ok(Self { kind: Kind::Codes { tape, codes, latent, law }, seed })
+        Ok(Self { kind: Kind::Codes(Box::new(Codes { tape, codes, latent, law })), seed })
     }
 
     /// Draw `index`: a latent `[6, s, s, latent_channels]`.
@@ -64,7 +71,8 @@ impl Prior {
         let mut rng = Rng::new(self.seed, STREAM ^ (index << 40));
         match &mut self.kind {
             Kind::Normal(len) => Ok((0..*len).map(|_| rng.normal()).collect()),
-            Kind::Codes { tape, codes, latent, law } => {
+            Kind::Codes(all) => {
+                let Codes { tape, codes, latent, law } = &mut **all;
                 let values = law.draw(tape.shape(*codes).len(), &mut rng);
                 tape.load(*codes, 0, &values)?;
                 tape.forward(&model.parameters)?;
