@@ -37,6 +37,7 @@ PARTS = {
     "kl_term": "losses",
     "noise": "latent",
     "gaussian_": "latent",
+    "mixture_log_density": "latent",
     "categorical_kl": "latent",
     "one_hot": "latent",
     "fsq": "latent",
