@@ -12,5 +12,5 @@ __device__ __forceinline__ float clamped_log_variance(float x) {
 
 // Whether a gradient reaches a log-variance.
 __device__ __forceinline__ bool inside_log_variance(float x) {
-    return !(x < LEAST_LOG_VARIANCE || x > MOST_LOG_VARIANCE);
+    return x >= LEAST_LOG_VARIANCE && x <= MOST_LOG_VARIANCE;
 }

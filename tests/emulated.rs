@@ -132,6 +132,7 @@ fn a_run_has_the_losses_of_the_cpu_and_no_finding() {
 fn a_run_with_a_latent_that_draws_has_the_losses_of_the_cpu() {
     let kinds = [
         ("kind = 'gaussian'\nkl_warmup = 2\nbeta = 1e-4", 5),
+        ("kind = 'gaussian'\nprior = 'vamp'\ncomponents = 2", 5),
         ("kind = 'categorical'\nclasses = 5\ngroups = 6", 5),
         // A value that is rounded to another level on one path moves the loss by a share of the distance between levels.
         ("kind = 'fsq'\nfsq_levels = [2047]", 7),

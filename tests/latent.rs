@@ -3,7 +3,10 @@
 use hexcuda::device::{Buffer, Device};
 use hexcuda::model::{Gaussian, PosteriorStatistics};
 use hexcuda::nn::{Adam, AdamSettings, Schedule};
-use hexcuda::ops::{Conv2d, GaussianKl, GaussianSample, KlTerm, Law, Mse, Noise, WeightedSum};
+use hexcuda::ops::{
+    Conv2d, GaussianKl, GaussianLogDensity, GaussianSample, KlTerm, Law, MixtureLogDensity, Mse, Noise,
+    WeightedSum,
+};
 use hexcuda::rng::Rng;
 use hexcuda::shape::Shape;
 use hexcuda::tape::{Graph, ParameterLayout, Role, Scale, Tape, Value};
@@ -183,4 +186,47 @@ fn a_direction_collapses_on_the_predicted_side_of_beta() {
         let expected = lost + beta * rate;
         assert!((loss / expected - 1.0).abs() < 0.1, "variance {variance}: loss {loss} beside {expected}");
     }
+}
+
+/// The divergence of a Gaussian from a mixture by 2^17 draws, against the integral of q ln(q / p).
+#[test]
+fn the_divergence_from_a_mixture_is_the_integral() {
+    const DRAWS: usize = 1 << 17;
+    let (mean, log_variance) = (0.4f32, -0.6f32);
+    let (means, log_variances, logits) = ([-1.5f32, 0.5, 3.0], [0.2f32, -1.0, -0.4], [0.3f32, 1.0, -0.5]);
+    let mut graph = Graph::default();
+    let counter = graph.constant(&Noise::counter(0));
+    let extents = Shape::new(&[DRAWS]);
+    let noise = graph.apply(Noise { law: Law::Normal, extents, seed: 3, stream: 0 }, &[counter]).unwrap();
+    let [m, l] = [mean, log_variance].map(|x| graph.constant(&vec![x; DRAWS]));
+    let z = graph.apply(GaussianSample, &[m, l, noise]).unwrap();
+    let components = [&means, &log_variances, &logits].map(|values| graph.constant(values));
+    let q = graph.apply(GaussianLogDensity { meshes: DRAWS }, &[l, noise]).unwrap();
+    let inputs = [z, components[0], components[1], components[2]];
+    let p = graph.apply(MixtureLogDensity { meshes: DRAWS }, &inputs).unwrap();
+    let kl = graph.apply(WeightedSum { weights: vec![1.0, -1.0] }, &[q, p]).unwrap();
+    let mut tape = Tape::new(&Device::Cpu, graph, None, &[kl]).unwrap();
+    tape.forward(&Buffer::zeros(&Device::Cpu, 0, "a test").unwrap()).unwrap();
+    let found = f64::from(tape.value(kl).unwrap()[0]);
+    let log_normal = |x: f64, mean: f32, l: f32| {
+        -0.5 * (x - f64::from(mean)).powi(2) / f64::from(l).exp()
+            - 0.5 * (f64::from(l) + std::f64::consts::TAU.ln())
+    };
+    let all: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+    let density = |x: f64| -> f64 {
+        let term =
+            |k: usize| f64::from(logits[k]).exp() / all * log_normal(x, means[k], log_variances[k]).exp();
+        (0..3).map(term).sum()
+    };
+    let (mut expected, mut square) = (0.0, 0.0);
+    for i in -80_000..80_000 {
+        let (x, step) = (f64::from(i) * 1e-4, 1e-4);
+        let ratio = log_normal(x, mean, log_variance) - density(x).ln();
+        let weight = log_normal(x, mean, log_variance).exp() * step;
+        expected += weight * ratio;
+        square += weight * ratio * ratio;
+    }
+    // Five standard errors of the draws.
+    let allowed = 5.0 * ((square - expected * expected) / DRAWS as f64).sqrt();
+    assert!((found - expected).abs() < allowed, "{found} beside {expected} +- {allowed}");
 }

@@ -286,6 +286,38 @@ const MUTANTS: &[Mutant] = &[
         caught_by: WRONG_VALUES,
     },
     Mutant {
+        what: "noise: no guard behind the last value",
+        file: "noise.cu",
+        from: "        if (4 * thread + k < n) y",
+        to: "        y",
+        judge: Judge::Op("noise"),
+        caught_by: BOUNDS,
+    },
+    Mutant {
+        what: "KL: dimensions below their free bits have a gradient",
+        file: "kl_term.cu",
+        from: "open[0] != 0.0f && !(free > 0.0f && kl[i] < free)",
+        to: "open[0] != 0.0f",
+        judge: Judge::Op("kl_term"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
+        what: "Gaussian sample: log-variances beyond their range have a gradient",
+        file: "latent.cuh",
+        from: "x >= LEAST_LOG_VARIANCE && x <= MOST_LOG_VARIANCE",
+        to: "x <= MOST_LOG_VARIANCE",
+        judge: Judge::Op("gaussian_kl"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
+        what: "one-hot: the last exchange between lanes left out",
+        file: "rows.cuh",
+        from: "for (int distance = WARP / 2; distance > 0; distance /= 2) {",
+        to: "for (int distance = WARP / 2; distance > 1; distance /= 2) {",
+        judge: Judge::Op("one_hot"),
+        caught_by: &["is off by"],
+    },
+    Mutant {
         what: "Adam: no guard behind the last parameter",
         file: "adam.cu",
         from: "    if (i >= n || factor == 0.0f) return;\n",
@@ -339,7 +371,10 @@ fn judged(folder: &TempDir, judge: Judge) -> (bool, String) {
 #[ignore = "needs NVRTC"]
 fn sound_kernels_pass() {
     let folder = kernels();
-    for op in ["conv2d", "conv_transpose2d", "mse", "group_norm", "bce", "silhouette_loss"] {
+    let losses = ["mse", "bce", "silhouette_loss"];
+    let latents = ["noise", "kl_term", "gaussian_kl", "one_hot"];
+    let others = losses.into_iter().chain(latents);
+    for op in ["conv2d", "conv_transpose2d", "group_norm"].into_iter().chain(others) {
         for judge in [Judge::Op(op), Judge::Bf16(op)] {
             let (passed, said) = judged(&folder, judge);
             assert!(passed, "{op}: {said}");

@@ -5,7 +5,7 @@ use hexcuda::device::Device;
 use hexcuda::error::Kind;
 use hexcuda::hexplane::files;
 use hexcuda::mesh::Mesh;
-use hexcuda::model::{Bottleneck, LatentKind};
+use hexcuda::model::{Bottleneck, LatentKind, PriorKind};
 use hexcuda::nn::Schedule;
 use hexcuda::train::{Checkpoint, Options, Settings, train};
 use safetensors::SafeTensors;
@@ -179,6 +179,18 @@ fn so_does_one_whose_latent_draws() {
         |name: &str| -> Vec<f64> { rows[1..].iter().map(|row| row[column(name)].parse().unwrap()).collect() };
     assert_eq!(of("kl_weight"), [0.0, 2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3]);
     assert!(of("kl").iter().all(|&kl| kl > 0.0), "{:?}", of("kl"));
+}
+
+#[test]
+fn so_do_those_whose_prior_is_learned() {
+    for prior in [PriorKind::Mixture, PriorKind::Vamp] {
+        let mut settings = settings(0);
+        let latent = Bottleneck { kind: LatentKind::Gaussian, ..Bottleneck::default() };
+        settings.latent = Bottleneck { prior, components: 2, beta: 1e-3, ..latent };
+        let rows = stopped_and_whole(&settings);
+        let kl: Vec<f64> = rows[1..].iter().map(|row| row[4].parse().unwrap()).collect();
+        assert!(rows[0][4] == "kl" && kl.iter().all(|&kl| kl > 0.0), "{kl:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The options of `hexcuda train` that choose and control the latent.
 
 use crate::error::Result;
-use crate::model::{Bottleneck, LatentKind};
+use crate::model::{Bottleneck, LatentKind, PriorKind};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Latent")]
@@ -21,6 +21,12 @@ pub struct Options {
     /// Nats that each latent dimension has for nothing [default: 0]
     #[arg(long, value_name = "NATS")]
     free_bits: Option<f64>,
+    /// Of a gaussian latent [default: standard]
+    #[arg(long)]
+    prior: Option<PriorKind>,
+    /// Of a learned prior [default: 8]
+    #[arg(long, value_name = "K")]
+    components: Option<usize>,
     /// Classes of a group of a categorical latent [default: 64]
     #[arg(long, value_name = "K")]
     classes: Option<usize>,
@@ -44,6 +50,8 @@ impl Options {
         set(&mut latent.kl_warmup, self.kl_warmup, "kl_warmup", &mut given);
         set(&mut latent.kl_cap, self.kl_cap.map(Some), "kl_cap", &mut given);
         set(&mut latent.free_bits, self.free_bits, "free_bits", &mut given);
+        set(&mut latent.prior, self.prior, "prior", &mut given);
+        set(&mut latent.components, self.components, "components", &mut given);
         set(&mut latent.classes, self.classes, "classes", &mut given);
         set(&mut latent.groups, self.groups, "groups", &mut given);
         set(&mut latent.fsq_levels, self.fsq_levels.clone(), "fsq_levels", &mut given);

@@ -31,7 +31,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Train(train::Args),
+    Train(Box<train::Args>),
     Rasterize(rasterize::Args),
     Extract(extract::Args),
     Encode(latent::EncodeArgs),
@@ -51,7 +51,7 @@ enum Command {
 /// exit code 2, as clap does.
 pub fn run() -> Result<()> {
     match Cli::parse().command {
-        Command::Train(args) => train::run(args),
+        Command::Train(args) => train::run(&args),
         Command::Rasterize(args) => rasterize::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Encode(args) => latent::encode(args),

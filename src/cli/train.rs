@@ -99,9 +99,9 @@ pub struct Args {
     latent: bottleneck::Options,
 }
 
-pub fn run(args: Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     let device = super::device(args.device, args.precision, args.quiet)?;
-    let settings = settings(&args)?;
+    let settings = settings(args)?;
     if args.plan {
         return print_plan(&device, args.precision, &settings);
     }

@@ -1,5 +1,6 @@
 //! What kind of latent a network has, and the numbers that control it: the section `[latent]` of the settings.
 
+use super::PriorKind;
 use crate::error::{Error, Result};
 use crate::ops::{LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Reduction};
 use serde::ser::SerializeMap;
@@ -12,7 +13,7 @@ pub enum LatentKind {
     /// The encoder's output as it is.
     #[default]
     Deterministic,
-    /// A Gaussian of the encoder's mean and variance, its prior standard normal.
+    /// A Gaussian of the encoder's mean and variance.
     Gaussian,
     /// Groups of classes at each site, drawn by Gumbel-softmax, their prior uniform.
     Categorical,
@@ -37,6 +38,9 @@ pub struct Bottleneck {
     pub kl_reduction: Reduction,
     /// The log-variance of every posterior at the start.
     pub initial_log_variance: f64,
+    pub prior: PriorKind,
+    /// Of a learned prior.
+    pub components: usize,
     /// Of a group of a categorical latent.
     pub classes: usize,
     /// Of classes at each site.
@@ -58,6 +62,8 @@ impl Default for Bottleneck {
             free_bits: 0.0,
             kl_reduction: Reduction::Sum,
             initial_log_variance: -6.0,
+            prior: PriorKind::Standard,
+            components: 8,
             classes: 64,
             groups: 32,
             temperature: 1.0,
@@ -70,6 +76,7 @@ impl Default for Bottleneck {
 /// Bounds that keep the products of sizes far from overflow; memory runs out long before.
 const MOST_CLASSES: usize = 1 << 24;
 const MOST_LEVELS: usize = 1 << 12;
+const MOST_COMPONENTS: usize = 1 << 12;
 
 /// Of every latent with a rate.
 const OF_RATE: [&str; 5] = ["beta", "kl_warmup", "kl_cap", "free_bits", "kl_reduction"];
@@ -89,7 +96,9 @@ impl LatentKind {
     fn has(self, key: &str) -> bool {
         match self {
             Self::Deterministic => false,
-            Self::Gaussian => OF_RATE.contains(&key) || key == "initial_log_variance",
+            Self::Gaussian => {
+                OF_RATE.contains(&key) || ["initial_log_variance", "prior", "components"].contains(&key)
+            }
             Self::Categorical => {
                 OF_RATE.contains(&key)
                     || ["classes", "groups", "temperature", "temperature_end"].contains(&key)
@@ -113,6 +122,15 @@ impl Bottleneck {
         if let Some(key) = asked_for.find(|&key| key != "kind" && !self.kind.has(key)) {
             return wrong(format!("{key} means nothing for a {} latent", self.kind.name()));
         }
+        let learned = self.prior != PriorKind::Standard;
+        if !learned && (self.components != Self::default().components || given.contains(&"components")) {
+            return wrong("components means nothing for a standard prior".to_string());
+        }
+        if learned && self.free_bits > 0.0 {
+            return wrong(
+                "free_bits needs a standard prior: others have no divergence of a dimension".to_string(),
+            );
+        }
         let range = f64::from(LEAST_LOG_VARIANCE)..=f64::from(MOST_LOG_VARIANCE);
         if !(self.beta.is_finite() && self.beta >= 0.0) {
             wrong(format!("beta is {}, expected a number of at least 0", self.beta))
@@ -122,6 +140,8 @@ impl Bottleneck {
             wrong(format!("free_bits is {}, expected a number of at least 0", self.free_bits))
         } else if !range.contains(&self.initial_log_variance) {
             wrong(format!("initial_log_variance is {}, expected -30 to 20", self.initial_log_variance))
+        } else if !(1..=MOST_COMPONENTS).contains(&self.components) {
+            wrong(format!("components is {}, expected 1 to {MOST_COMPONENTS}", self.components))
         } else if !(2..=MOST_CLASSES).contains(&self.classes) || !(1..=MOST_CLASSES).contains(&self.groups) {
             wrong(format!(
                 "{} classes in {} groups, expected 2 to {MOST_CLASSES} in at least one group",
@@ -154,7 +174,7 @@ impl Bottleneck {
         if step >= self.kl_warmup { self.beta } else { self.beta * step as f64 / self.kl_warmup as f64 }
     }
 
-    /// Every key with its value, but for a cap that is not there.
+    /// Every key with its value, but for a cap that is not there and the components of a standard prior.
     fn entries(&self) -> Vec<(&'static str, toml::Value)> {
         use toml::Value;
         let integer = |n: u64| Value::Integer(n.try_into().unwrap_or(i64::MAX));
@@ -165,12 +185,16 @@ impl Bottleneck {
             ("free_bits", Value::from(self.free_bits)),
             ("kl_reduction", Value::from(self.kl_reduction.name())),
             ("initial_log_variance", Value::from(self.initial_log_variance)),
+            ("prior", Value::from(self.prior.name())),
             ("classes", integer(self.classes as u64)),
             ("groups", integer(self.groups as u64)),
             ("temperature", Value::from(self.temperature)),
             ("temperature_end", Value::from(self.temperature_end)),
             ("fsq_levels", Value::Array(self.fsq_levels.iter().map(|&n| integer(n as u64)).collect())),
         ];
+        if self.prior != PriorKind::Standard {
+            entries.push(("components", integer(self.components as u64)));
+        }
         entries.extend(self.kl_cap.map(|cap| ("kl_cap", Value::from(cap))));
         entries
     }

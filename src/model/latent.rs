@@ -1,6 +1,6 @@
 //! From what the encoder says to what the decoder reads: the latent by its kind, in training and outside.
 
-use super::{Autoencoder, Halves, LatentKind};
+use super::{Autoencoder, Halves, LatentKind, PriorKind};
 use crate::error::Result;
 use crate::nn::Builder;
 use crate::ops::{
@@ -38,7 +38,8 @@ pub struct Drawn {
     pub counter: Option<Value>,
     /// Of Gumbel-softmax, `[1]`: to be loaded before each step.
     pub temperature: Option<Value>,
-    /// Nats a latent dimension of a mesh, or a group of classes at a site, mean over the meshes.
+    /// Nats a latent dimension of a mesh, or a group of classes at a site, or of the whole latent where the prior is learned,
+    /// mean over the meshes.
     pub kl: Option<Value>,
     /// Codes in use.
     pub perplexity: Option<Value>,
@@ -58,7 +59,12 @@ impl Autoencoder {
             (LatentKind::Gaussian, Some(log_variance)) => {
                 let (counter, noise) = noise(graph, Law::Normal, posterior.mean, seed)?;
                 let sample = graph.apply(GaussianSample, &[posterior.mean, log_variance, noise])?;
-                let kl = graph.apply(GaussianKl { meshes }, &[posterior.mean, log_variance])?;
+                let kl = match self.latent.prior {
+                    PriorKind::Standard => {
+                        graph.apply(GaussianKl { meshes }, &[posterior.mean, log_variance])?
+                    }
+                    _ => self.record_divergence(graph, meshes, [sample, log_variance, noise])?,
+                };
                 (sample, Drawn { counter: Some(counter), kl: Some(kl), ..Drawn::default() })
             }
             (LatentKind::Categorical, _) => {

@@ -60,7 +60,8 @@ impl Autoencoder {
             LatentKind::Deterministic => Ok(()),
             LatentKind::Gaussian => {
                 let values = vec![self.latent.initial_log_variance as f32; self.architecture.latent_channels];
-                self.set(&format!("{LOG_VARIANCE}.bias"), &values)
+                self.set(&format!("{LOG_VARIANCE}.bias"), &values)?;
+                self.initialise_prior()
             }
             LatentKind::Categorical => self.initialise_codebook(seed, &mixing),
             LatentKind::Fsq => self.initialise_levels(&mixing),

@@ -8,6 +8,7 @@ mod latent;
 mod latent_start;
 mod posterior;
 mod principal;
+mod prior;
 
 pub use architecture::Architecture;
 pub use autoencoder::{Autoencoder, Halves};
@@ -15,6 +16,7 @@ pub use bottleneck::{Bottleneck, LatentKind};
 pub use latent::{Drawn, Posterior};
 pub use posterior::{ACTIVE_VARIANCE, Gaussian, PosteriorStatistics};
 pub use principal::{DEPTH_SCALE, LinearCode};
+pub use prior::{PRIOR_INPUTS, PRIOR_LOG_VARIANCE, PRIOR_LOGITS, PRIOR_MEAN, PriorKind};
 
 /// Views of a mesh: images that share one latent.
 pub const VIEWS: usize = crate::hexplane::VIEWS.len();

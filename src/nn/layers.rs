@@ -19,7 +19,8 @@ pub struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn parameter(&mut self, name: &str, extents: &[usize], role: Role, zero: bool) -> Value {
+    /// An array that is learned, as it is.
+    pub fn parameter(&mut self, name: &str, extents: &[usize], role: Role, zero: bool) -> Value {
         if !self.layout.contains(name) {
             self.layout.add(name, Shape::new(extents), role, zero, self.rate);
         }

@@ -21,7 +21,8 @@ pub struct GaussianSample;
 
 /// The log-variance as ops read it, and whether a gradient reaches it. Not a number stays one.
 pub(super) fn clamped(x: f32) -> (f32, bool) {
-    (x.clamp(LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE), !(x < LEAST_LOG_VARIANCE || x > MOST_LOG_VARIANCE))
+    let range = LEAST_LOG_VARIANCE..=MOST_LOG_VARIANCE;
+    (x.clamp(*range.start(), *range.end()), range.contains(&x))
 }
 
 impl Op for GaussianSample {

@@ -12,10 +12,12 @@ pub mod cuda;
 mod field_loss;
 mod fsq;
 mod gaussian_kl;
+mod gaussian_log_density;
 mod gaussian_sample;
 mod group_norm;
 mod identity;
 mod kl_term;
+mod mixture_log_density;
 mod mse;
 mod noise;
 mod one_hot;
@@ -37,10 +39,12 @@ pub use conv2d::Conv2d;
 pub use field_loss::FieldLoss;
 pub use fsq::Fsq;
 pub use gaussian_kl::GaussianKl;
+pub use gaussian_log_density::GaussianLogDensity;
 pub use gaussian_sample::{GaussianSample, LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE};
 pub use group_norm::GroupNorm;
 pub use identity::Identity;
 pub use kl_term::{KlTerm, Reduction};
+pub use mixture_log_density::MixtureLogDensity;
 pub use mse::Mse;
 pub use noise::{Law, Noise};
 pub use one_hot::OneHot;
@@ -82,6 +86,8 @@ pub static OPS: &[&dyn Op] = &[
     &GaussianSample,
     &GaussianKl { meshes: 1 },
     &KlTerm::PLAIN,
+    &GaussianLogDensity { meshes: 1 },
+    &MixtureLogDensity { meshes: 1 },
     &OneHot { classes: 1 },
     &CategoricalKl { classes: 1, meshes: 1 },
     &Fsq,

@@ -2,8 +2,8 @@
 
 use super::Settings;
 use crate::error::Result;
-use crate::model::{Bottleneck, Drawn};
-use crate::ops::{KlTerm, Noise};
+use crate::model::{Bottleneck, Drawn, PriorKind};
+use crate::ops::{KlTerm, Noise, Reduction};
 use crate::shape::Shape;
 use crate::tape::{Graph, Value};
 
@@ -45,7 +45,10 @@ impl LatentPart {
         let latent = &settings.latent;
         let mut inputs = Vec::new();
         inputs.extend(self.drawn.counter.map(|counter| (counter, Noise::counter(step).to_vec())));
-        let weight = latent.kl_weight(step) as f32;
+        // The divergence from a learned prior is one number, that of the whole latent.
+        let whole = latent.prior != PriorKind::Standard && latent.kl_reduction == Reduction::Mean;
+        let dimensions = if whole { settings.architecture.latent_floats() } else { 1 };
+        let weight = (latent.kl_weight(step) / dimensions as f64) as f32;
         inputs.extend(self.rate.as_ref().map(|rate| (rate.weight, vec![weight])));
         let temperature = latent.temperature_at(step, settings.training.steps);
         inputs.extend(self.drawn.temperature.map(|input| (input, vec![temperature])));

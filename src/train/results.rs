@@ -13,7 +13,7 @@ use crate::memory;
 use crate::mesh::metrics::{Metrics, Reference};
 use crate::mesh::normalise::denormalise;
 use crate::mesh::{Mesh, io};
-use crate::model::{Autoencoder, LinearCode, PosteriorStatistics};
+use crate::model::{Autoencoder, LinearCode, PosteriorStatistics, PriorKind};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -57,7 +57,10 @@ pub fn write(
     }
     let mut summary = summary((&model, steps), settings, options, log, per_mesh)?;
     if let Some(statistics) = posterior(&model, &mut halves, judged.trained)? {
-        summary["latent"]["kl"] = json!(statistics.rate());
+        // From the standard prior, which a learned one is not.
+        if settings.latent.prior == PriorKind::Standard {
+            summary["latent"]["kl"] = json!(statistics.rate());
+        }
         // One mesh says nothing about which dimensions tell meshes apart.
         let several = judged.trained.len() > 1;
         summary["latent"]["active_units"] = json!(several.then(|| statistics.active_units()));

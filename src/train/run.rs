@@ -1,6 +1,7 @@
 //! The loop: data, steps, checkpoints, progress, and a clean end when interrupted.
 
 use super::augment::warped;
+use super::prior::start_prior;
 use super::trainer::Wait;
 use super::{Checkpoint, Item, LogRow, MetricsLog, Prepare, Settings, Trainer, results};
 use crate::console;
@@ -58,6 +59,8 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
     let mut trainer = Trainer::new(&options.device, settings, items.len(), Some(&code))?;
     if options.resume {
         Checkpoint::restore(&checkpoint, &mut trainer)?;
+    } else {
+        start_prior(&mut trainer.model, &items, settings.seed)?;
     }
     // Not before all of the input has proved good: a refusal leaves nothing behind.
     std::fs::create_dir_all(out).map_err(|error| Error::io(out, &error))?;

@@ -16,7 +16,9 @@ fn rows(outcome: &Outcome) -> Vec<serde_json::Value> {
 
 #[test]
 fn every_prior_is_sampled_and_each_draw_follows_from_its_seed() {
-    let kinds: [&[&str]; 3] = [
+    let kinds: [&[&str]; 5] = [
+        &["--latent", "gaussian", "--prior", "mixture", "--components", "2"],
+        &["--latent", "gaussian", "--prior", "vamp", "--components", "2"],
         &["--latent", "gaussian", "--beta", "1e-3"],
         &["--latent", "categorical", "--classes", "5", "--groups", "7"],
         &["--latent", "fsq", "--fsq-levels", "7,4"],
@@ -68,7 +70,15 @@ fn a_deterministic_latent_is_interpolated_and_not_sampled() {
 #[test]
 fn latents_that_make_no_sense_are_refused() {
     let place = Place::new();
-    let cases: [(&[&str], i32, &str); 8] = [
+    let cases: [(&[&str], i32, &str); 12] = [
+        (&["--prior", "vamp"], 2, "prior means nothing for a deterministic latent"),
+        (&["--latent", "gaussian", "--components", "9"], 2, "components means nothing for a standard prior"),
+        (
+            &["--latent", "gaussian", "--prior", "vamp", "--free-bits", "1"],
+            2,
+            "free_bits needs a standard prior",
+        ),
+        (&["--latent", "gaussian", "--prior", "mixture", "--components", "0"], 2, "components is 0"),
         (&["--classes", "8"], 2, "classes means nothing for a deterministic latent"),
         (&["--latent", "fsq", "--beta", "1"], 2, "beta means nothing for a fsq latent"),
         (&["--latent", "gaussian", "--fsq-levels", "4"], 2, "fsq_levels means nothing"),
