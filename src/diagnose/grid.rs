@@ -217,7 +217,7 @@ fn latents(base: &Settings) -> Vec<Cell> {
         let mut settings = on(base, Representation::Binary);
         settings.latent.kind = kind;
         if kind == LatentKind::Categorical {
-            settings.latent.groups = settings.architecture.latent_channels;
+            (settings.latent.groups, settings.latent.classes) = (8, 32);
         }
         cells.push(cell(format!("binary-{}", kind.name()), Role::Latent, settings));
     }
