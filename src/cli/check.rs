@@ -30,7 +30,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut failures = 0;
     if !args.quiet {
         console::result(format_args!(
-            "{:<18}{:<46}{:>10}{:>10}{:>10}",
+            "{:<22}{:<46}{:>10}{:>10}{:>10}",
             "op", "case", "forward", "gradient", "allowed"
         ))?;
     }
@@ -62,7 +62,7 @@ pub fn run(args: Args) -> Result<()> {
             let (forward, gradient) = (outcome.forward_error, outcome.gradient_error);
             let words = outcome.failures.join("; ");
             console::result(format_args!(
-                "{op:<18}{case:<46}{forward:>10.1e}{gradient:>10.1e}{:>10.1e}  {words}",
+                "{op:<22}{case:<46}{forward:>10.1e}{gradient:>10.1e}{:>10.1e}  {words}",
                 outcome.tolerance
             ))?;
         }

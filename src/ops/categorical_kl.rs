@@ -2,9 +2,9 @@
 
 use super::cuda;
 use super::gaussian_kl::of_one;
-use super::one_hot::LANES;
+use super::one_hot::{LANES, exp_or_nothing};
 use super::{Backward, Case, CaseInput, Forward, Memory, Op, Oracle, Storage};
-use crate::cpu::{math, simd};
+use crate::cpu::simd;
 use crate::cuda::{Launch, THREADS, int, kernels};
 use crate::device::Kind;
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ fn entropy(row: &[f32]) -> (f32, f32, f32) {
     let most = row.iter().fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most });
     let (mut sum, mut weighted) = (0.0, 0.0);
     for x in row {
-        let e = math::exp(x - most);
+        let e = exp_or_nothing(x - most);
         sum += e;
         weighted += e * (x - most);
     }
@@ -119,7 +119,7 @@ impl Op for CategoricalKl {
                     let scale = cotangent[(task * ROWS + i) % cotangent.len()] / self.meshes as f32;
                     let logarithm = sum.ln();
                     for (slot, x) in gradient.iter_mut().zip(row) {
-                        let slope = scale * (math::exp(x - most) / sum) * (x - most - logarithm - mean);
+                        let slope = scale * (exp_or_nothing(x - most) / sum) * (x - most - logarithm - mean);
                         *slot = if add { *slot + slope } else { slope };
                     }
                 }
