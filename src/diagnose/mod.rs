@@ -30,6 +30,7 @@ use look::Set;
 use rayon::ThreadPoolBuilder;
 use run::{Place, settings_of};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -110,9 +111,9 @@ impl Sets {
     fn new(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Result<Self> {
         let mut items = HashMap::new();
         for cell in &grid.cells {
-            if !items.contains_key(&key(cell)) {
+            if let Entry::Vacant(free) = items.entry(key(cell)) {
                 let prepare = Prepare { settings: &cell.settings, device: &options.device };
-                items.insert(key(cell), prepare_all(&prepare, meshes, 0, &options.out)?);
+                free.insert(prepare_all(&prepare, meshes, 0, &options.out)?);
             }
         }
         Ok(Self { items })
@@ -222,10 +223,9 @@ fn one_run(
     device: &Device,
 ) -> Result<RunResult> {
     let path = RunResult::path(&options.out, task.cell, task.seed);
-    if let Some(found) = RunResult::read(&path)? {
-        if found.settings == settings_of(task.cell, task.seed) {
-            return Ok(found);
-        }
+    let found = RunResult::read(&path)?;
+    if let Some(found) = found.filter(|found| found.settings == settings_of(task.cell, task.seed)) {
+        return Ok(found);
     }
     let every = (task.cell.settings.training.steps / grid.looks).max(1);
     let place = Place { device, folder: &options.out, every, interrupt: options.interrupt };

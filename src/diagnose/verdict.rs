@@ -102,11 +102,14 @@ impl Stat {
     }
 }
 
+/// What the cells say about a claim; nothing where none of them can.
+type Claim = fn(&[Runs]) -> Option<Verdict>;
+
 /// Of all claims, in the order in which the study makes them. A claim for which the grid has no cell is left out; with
 /// fewer seeds than a spread needs none is decided.
 pub fn verdicts(results: &[RunResult]) -> Vec<Verdict> {
     let cells = Runs::all(results);
-    let claims: [fn(&[Runs]) -> Option<Verdict>; 8] = [
+    let claims: [Claim; 8] = [
         must_fail,
         explodes,
         collapses,
@@ -191,7 +194,7 @@ fn explodes(cells: &[Runs]) -> Option<Verdict> {
     let study = study(cells)?;
     let ratio = |run: &RunResult| {
         let rates = || run.looks.iter().filter_map(|look| look.posterior.as_ref()).map(|p| p.rate);
-        let (peak, last) = (rates().fold(0.0, f64::max), rates().last().unwrap_or(0.0));
+        let (peak, last) = (rates().fold(0.0, f64::max), rates().next_back().unwrap_or(0.0));
         peak / last.max(1e-9)
     };
     let after_start = |run: &RunResult| {
