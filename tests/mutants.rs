@@ -291,7 +291,7 @@ const MUTANTS: &[Mutant] = &[
         from: "        if (4 * thread + k < n) y",
         to: "        y",
         judge: Judge::Op("noise"),
-        caught_by: BOUNDS,
+        caught_by: &["wrote outside"],
     },
     Mutant {
         what: "KL: dimensions below their free bits have a gradient",

@@ -10,6 +10,10 @@ use crate::ops::{GaussianLogDensity, MixtureLogDensity, WeightedSum};
 use crate::tape::{Graph, Role, Value};
 use serde::{Deserialize, Serialize};
 
+/// Factor on the learning rate of pseudo-inputs: Adam moves every pixel of a patch by about the rate at once, and the latent by what
+/// they all add up to.
+const PSEUDO_INPUT_RATE: f32 = 0.02;
+
 /// What latents are likely before a mesh is seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -69,6 +73,7 @@ impl Autoencoder {
             let log_variance = array(PRIOR_LOG_VARIANCE, latents.extents(), Role::Embedding);
             return Ok([mean, log_variance, array(PRIOR_LOGITS, &[components], Role::Bias)]);
         }
+        b.rate = PSEUDO_INPUT_RATE;
         let inputs = b.parameter(PRIOR_INPUTS, inputs.extents(), Role::Embedding, true);
         let posterior = self.record_posterior(graph, inputs)?;
         let log_variance = posterior.log_variance.unwrap_or(posterior.mean);

@@ -10,7 +10,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::mesh::Mesh;
-use crate::model::{Autoencoder, LinearCode};
+use crate::model::{Autoencoder, LinearCode, PriorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::{IsTerminal, Write};
@@ -61,6 +61,7 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
         Checkpoint::restore(&checkpoint, &mut trainer)?;
     } else {
         start_prior(&mut trainer.model, &items, settings.seed)?;
+        warn_of_few_inputs(settings, items.len(), options.quiet);
     }
     // Not before all of the input has proved good: a refusal leaves nothing behind.
     std::fs::create_dir_all(out).map_err(|error| Error::io(out, &error))?;
@@ -77,6 +78,16 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
         options,
         &log,
     )
+}
+
+/// A mesh that is far from every pseudo-input has a divergence of millions of nats, at which training does not converge.
+fn warn_of_few_inputs(settings: &Settings, meshes: usize, quiet: bool) {
+    let (latent, components) = (&settings.latent, settings.latent.components);
+    if latent.prior == PriorKind::Vamp && components < meshes && !quiet {
+        console::note(format_args!(
+            "hexcuda: {components} pseudo-inputs for {meshes} meshes: take --components {meshes} if the KL divergence grows"
+        ));
+    }
 }
 
 /// Planes and distances of all meshes, made in parallel, in order; behind them those of `copies`
