@@ -2,7 +2,7 @@
 
 use super::{Encoder, Item};
 use crate::error::{Error, Result};
-use crate::hexplane::{Planes, Representation};
+use crate::hexplane::Planes;
 use crate::mesh::Similarity;
 use crate::model::{
     Autoencoder, Gaussian, LatentKind, PRIOR_INPUTS, PRIOR_LOG_VARIANCE, PRIOR_LOGITS, PRIOR_MEAN, PriorKind,
@@ -64,7 +64,7 @@ fn mixture(model: &mut Autoencoder) -> Result<Kind> {
     for values in inputs.chunks(len) {
         let size = model.architecture.planes;
         let planes = Planes {
-            representation: Representation::Continuous,
+            representation: model.architecture.representation(),
             size,
             values: values.to_vec(),
             transform: Similarity::default(),
