@@ -11,6 +11,8 @@ pub enum Kind {
     Failed,
     /// The command line or the settings make no sense: exit code 2.
     Usage,
+    /// Training left the finite numbers: exit code 1, and a result where several trainings are compared.
+    Diverged,
     /// Ctrl-C: exit code 130, after a checkpoint.
     Interrupted,
 }
@@ -33,6 +35,10 @@ impl Error {
 
     pub fn usage(place: impl Display, problem: impl Display, remedy: impl Display) -> Self {
         Self::of_kind(Kind::Usage, place, problem, remedy)
+    }
+
+    pub fn diverged(place: impl Display, problem: impl Display, remedy: impl Display) -> Self {
+        Self::of_kind(Kind::Diverged, place, problem, remedy)
     }
 
     pub fn interrupted(place: impl Display, problem: impl Display, remedy: impl Display) -> Self {
@@ -70,7 +76,7 @@ impl Error {
 
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Failed => 1,
+            Kind::Failed | Kind::Diverged => 1,
             Kind::Usage => 2,
             Kind::Interrupted => 130,
         }

@@ -5,13 +5,16 @@ use super::latent::{EXACT, read_latent};
 use crate::console;
 use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
+use crate::hexplane::field::no_surface;
 use crate::hexplane::{Planes, picture};
 use crate::mesh::normalise::denormalise;
 use crate::mesh::topology::{Health, Topology};
 use crate::mesh::{Similarity, io};
 use crate::model::Autoencoder;
 use crate::model::hexz::Latent;
-use crate::train::{Decoder, Encoder, Prepare, Prior, Settings, load_model, mesh_of_planes};
+use crate::train::{
+    Decoder, Encoder, Prepare, Prior, Settings, highest_of_planes, load_model, mesh_of_planes,
+};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -68,6 +71,8 @@ struct Row {
     /// Without a surface, none.
     file: Option<PathBuf>,
     health: Option<Health>,
+    /// Of planes without a surface.
+    highest_occupancy: Option<f32>,
 }
 
 /// Decodes latents to meshes and keeps their planes for the picture.
@@ -142,8 +147,10 @@ impl<'a> Sequence<'a> {
     fn add(&mut self, name: &str, latent: &[f32], transform: Similarity) -> Result<()> {
         let planes = self.decoder.decode(self.model, latent, transform)?;
         let mesh = mesh_of_planes(self.device, &planes, self.settings)?;
-        let mut row = Row { name: name.to_string(), file: None, health: None };
-        if !mesh.triangles.is_empty() {
+        let mut row = Row { name: name.to_string(), file: None, health: None, highest_occupancy: None };
+        if mesh.triangles.is_empty() {
+            row.highest_occupancy = Some(highest_of_planes(&planes, self.settings)?);
+        } else {
             let file = self.common.out.join(format!("{name}.ply"));
             io::write(&file, &denormalise(&mesh, &transform))?;
             row.health = Some(Topology::new(&mesh)?.health());
@@ -174,7 +181,8 @@ impl<'a> Sequence<'a> {
 
 fn print(row: &Row, iso: f32) -> Result<()> {
     let Some(health) = &row.health else {
-        return console::result(format_args!("{}: no surface at {iso}", row.name));
+        let found = no_surface(iso, row.highest_occupancy.unwrap_or_default());
+        return console::result(format_args!("{}: {found}", row.name));
     };
     console::result(format_args!(
         "{}: {} vertices, {} faces, {} components, {} boundary and {} non-manifold edges, {}",

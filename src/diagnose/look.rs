@@ -70,9 +70,9 @@ impl<'a> Set<'a> {
         Self { items, planes, mean, variance, occupied, distances }
     }
 
-    /// The share of the variance of the set that is left out of `squared_error`; a set of one mesh has none.
+    /// The share of the variance of the set, which must have one, that a squared error of a value leaves explained.
     pub fn explained(&self, squared_error: f64) -> f64 {
-        if self.variance > 0.0 { 1.0 - squared_error / self.variance } else { f64::NAN }
+        1.0 - squared_error / self.variance
     }
 }
 

@@ -66,9 +66,17 @@ pub fn diagnose(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Re
     grid.cells.iter().try_for_each(|cell| cell.settings.validate())?;
     let out = &options.out;
     same_grid(out, grid, meshes)?;
-    let sets = Sets::new(grid, meshes, options)?;
+    let items = prepared(grid, meshes, options)?;
     let sets: HashMap<String, Set> =
-        sets.items.iter().map(|(key, items)| (key.clone(), Set::new(items))).collect();
+        items.iter().map(|(key, items)| (key.clone(), Set::new(items))).collect();
+    if sets.values().any(|set| set.variance == 0.0) {
+        let remedy = "name meshes that differ";
+        return Err(Error::new(
+            "diagnose",
+            "the meshes all look alike, there is nothing to tell apart",
+            remedy,
+        ));
+    }
     for folder in ["runs", "pictures"] {
         let folder = out.join(folder);
         std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, &error))?;
@@ -102,22 +110,16 @@ fn key(cell: &Cell) -> String {
     format!("{:?}-{}-{}", s.representation, s.architecture.planes, s.training.blur)
 }
 
-/// The meshes as the cells see them.
-struct Sets {
-    items: HashMap<String, Vec<Item>>,
-}
-
-impl Sets {
-    fn new(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Result<Self> {
-        let mut items = HashMap::new();
-        for cell in &grid.cells {
-            if let Entry::Vacant(free) = items.entry(key(cell)) {
-                let prepare = Prepare { settings: &cell.settings, device: &options.device };
-                free.insert(prepare_all(&prepare, meshes, 0, &options.out)?);
-            }
+/// The meshes as the cells see them, by [`key`].
+fn prepared(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Result<HashMap<String, Vec<Item>>> {
+    let mut items = HashMap::new();
+    for cell in &grid.cells {
+        if let Entry::Vacant(free) = items.entry(key(cell)) {
+            let prepare = Prepare { settings: &cell.settings, device: &options.device };
+            free.insert(prepare_all(&prepare, meshes, 0, &options.out)?);
         }
-        Ok(Self { items })
     }
+    Ok(items)
 }
 
 /// What the folder holds, to be compared with what another command would make of it.

@@ -4,7 +4,7 @@ use super::end::End;
 use super::grid::{Cell, Role};
 use super::look::{Look, Set};
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::files::write_atomic;
 use crate::model::LinearCode;
 use crate::train::{Losses, Settings, Trainer, Wait};
@@ -128,9 +128,12 @@ pub fn run(cell: &Cell, seed: u64, set: &Set, place: &Place) -> Result<RunResult
             }
             Ok(())
         });
-        if let Err(error) = stepped {
-            result.diverged = Some(error.to_string());
-            break;
+        match stepped {
+            Err(error) if error.kind() == Kind::Diverged => {
+                result.diverged = Some(error.to_string());
+                break;
+            }
+            stepped => stepped?,
         }
         if trainer.step.is_multiple_of(place.every) || trainer.step == total {
             result.looks.push(Look::new(&mut trainer, set, last)?);

@@ -206,8 +206,7 @@ mod tests {
         assert!((spectrum.total() - 1.0).abs() < 1e-12);
     }
 
-    /// Two directions of variance 6 and 1 among 10 values, share 1: with both dropped s would be 0.7, which drops only
-    /// neither; with both kept s = 2 s / 10 has no solution but 0.
+    /// Two directions of variance 6 and 1 among 10 values. With both kept s = 2 s / 10, which only 0 solves.
     #[test]
     fn a_fitted_variance_is_its_own_error() {
         let spectrum = Spectrum { scope: Scope::Mesh, eigenvalues: vec![6.0, 1.0], residual: 0.0 };

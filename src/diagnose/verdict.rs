@@ -117,7 +117,7 @@ pub fn verdicts(results: &[RunResult]) -> Vec<Verdict> {
         gradient_at_the_edge,
         no_schedule,
         continuous_repairs,
-        other_latents_repair,
+        other_latents_work,
     ];
     let mut found: Vec<Verdict> = claims.iter().filter_map(|claim| claim(&cells)).collect();
     let seeds = cells.iter().map(|cell| cell.runs.len()).min().unwrap_or(0);
@@ -360,7 +360,7 @@ fn continuous_repairs(cells: &[Runs]) -> Option<Verdict> {
     })
 }
 
-fn other_latents_repair(cells: &[Runs]) -> Option<Verdict> {
+fn other_latents_work(cells: &[Runs]) -> Option<Verdict> {
     let others = cells.iter().filter(|cell| {
         let settings = &cell.first().settings;
         let plain = [LatentKind::Gaussian, LatentKind::Deterministic].contains(&settings.latent.kind);
@@ -372,7 +372,7 @@ fn other_latents_repair(cells: &[Runs]) -> Option<Verdict> {
     let each: Vec<String> =
         tried.iter().map(|cell| format!("{} {:.3}", cell.name(), cell.explained().mean)).collect();
     Some(Verdict {
-        claim: "Discrete latents and learned priors repair it".into(),
+        claim: "Discrete latents work on binary planes".into(),
         outcome: repairs(explained.mean),
         effect: explained.mean,
         measure: format!("{EXPLAINED}, worst of them"),

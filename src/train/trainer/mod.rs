@@ -264,7 +264,7 @@ fn diverged(step: u64, losses: &Losses) -> Error {
     let terms = [("reconstruction", losses.reconstruction), ("SDF", losses.sdf), ("KL", losses.kl)];
     let what = terms.iter().find(|(_, value)| !value.is_finite()).map_or("gradient", |(name, _)| name);
     let (loss, gradient) = (losses.total, losses.gradient_norm);
-    Error::new(
+    Error::diverged(
         format!("step {step}"),
         format!("the loss is {loss} and its gradient {gradient}; not finite is first its {what}"),
         "resume with a lower --learning-rate; the weights of the step before are kept",
