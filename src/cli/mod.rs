@@ -10,6 +10,7 @@ mod extract;
 mod head;
 mod inputs;
 mod latent;
+mod prior;
 mod rasterize;
 mod report;
 mod sample;
@@ -37,6 +38,7 @@ enum Command {
     Encode(latent::EncodeArgs),
     Decode(latent::DecodeArgs),
     Compare(compare::Args),
+    Prior(prior::Args),
     Sample(sample::SampleArgs),
     Interpolate(sample::InterpolateArgs),
     Head(head::Args),
@@ -57,6 +59,7 @@ pub fn run() -> Result<()> {
         Command::Encode(args) => latent::encode(args),
         Command::Decode(args) => latent::decode(args),
         Command::Compare(args) => compare::run(args),
+        Command::Prior(args) => prior::run(args),
         Command::Sample(args) => sample::sample(args),
         Command::Interpolate(args) => sample::interpolate(args),
         Command::Head(args) => head::run(args),

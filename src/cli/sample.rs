@@ -9,11 +9,11 @@ use crate::hexplane::field::no_surface;
 use crate::hexplane::{Planes, picture};
 use crate::mesh::normalise::denormalise;
 use crate::mesh::topology::{Health, Topology};
-use crate::mesh::{Similarity, io};
-use crate::model::Autoencoder;
+use crate::mesh::{Similarity, io, without_fragments};
 use crate::model::hexz::Latent;
+use crate::model::{Autoencoder, LatentKind};
 use crate::train::{
-    Decoder, Encoder, Prepare, Prior, Settings, highest_of_planes, load_model, mesh_of_planes,
+    Decoder, Encoder, Prepare, Prior, SecondStage, Settings, highest_of_planes, load_model, mesh_of_planes,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,9 @@ pub struct SampleArgs {
     /// Of the draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Draw from the prior that hexcuda prior has fitted, not from the latent's own; a deterministic latent has no other
+    #[arg(long)]
+    second_stage: bool,
 }
 
 /// Decode the way between two meshes or latent files, along a line
@@ -53,6 +56,9 @@ struct Common {
     /// Meshes; of a way with both of its ends
     #[arg(short, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     n: u32,
+    /// Leave out components with fewer triangles than this share of the largest one's: specks where views contradict each other
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    least_component: f64,
     /// Folder for the meshes, numbered in order, and the picture of their planes, planes.png
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
@@ -71,6 +77,8 @@ struct Row {
     /// Without a surface, none.
     file: Option<PathBuf>,
     health: Option<Health>,
+    /// Components that were too small to keep.
+    fragments: usize,
     /// Of planes without a surface.
     highest_occupancy: Option<f32>,
 }
@@ -90,8 +98,7 @@ pub fn sample(args: SampleArgs) -> Result<()> {
     let device = super::device(args.common.device, EXACT, args.common.json)?;
     let (model, settings) = load_model(&args.run)?;
     let mut model = model.on(&device)?;
-    let place = args.run.display().to_string();
-    let mut prior = Prior::new(&mut model, args.seed).map_err(|error| error.within(place))?;
+    let mut prior = prior(&args, &mut model, &device)?;
     let decoder = Decoder::new(&mut model)?;
     let mut sequence = Sequence::new(&args.common, &settings, &device, &model, decoder)?;
     for index in 0..args.common.n {
@@ -99,6 +106,16 @@ pub fn sample(args: SampleArgs) -> Result<()> {
         sequence.add(&format!("sample-{index:03}"), &latent, Similarity::default())?;
     }
     sequence.finish()
+}
+
+/// The run's own prior, or the one of a second stage.
+fn prior(args: &SampleArgs, model: &mut Autoencoder, device: &Device) -> Result<Prior> {
+    let (run, has_none) = (&args.run, model.latent.kind == LatentKind::Deterministic);
+    if args.second_stage || has_none && SecondStage::path(run).exists() {
+        let (_, flow) = SecondStage::read(run, model, device)?;
+        return Prior::second_stage(model, flow, args.seed);
+    }
+    Prior::new(model, args.seed).map_err(|error| error.within(run.display()))
 }
 
 pub fn interpolate(args: InterpolateArgs) -> Result<()> {
@@ -147,7 +164,9 @@ impl<'a> Sequence<'a> {
     fn add(&mut self, name: &str, latent: &[f32], transform: Similarity) -> Result<()> {
         let planes = self.decoder.decode(self.model, latent, transform)?;
         let mesh = mesh_of_planes(self.device, &planes, self.settings)?;
-        let mut row = Row { name: name.to_string(), file: None, health: None, highest_occupancy: None };
+        let (mesh, fragments) = without_fragments(mesh, self.common.least_component)?;
+        let mut row =
+            Row { name: name.to_string(), file: None, health: None, fragments, highest_occupancy: None };
         if mesh.triangles.is_empty() {
             row.highest_occupancy = Some(highest_of_planes(&planes, self.settings)?);
         } else {
@@ -185,13 +204,23 @@ fn print(row: &Row, iso: f32) -> Result<()> {
         return console::result(format_args!("{}: {found}", row.name));
     };
     console::result(format_args!(
-        "{}: {} vertices, {} faces, {} components, {} boundary and {} non-manifold edges, {}",
+        "{}: {} vertices, {} faces, {} components, {} boundary and {} non-manifold edges, {}{}",
         row.name,
         health.vertices,
         health.faces,
         health.components,
         health.boundary_edges,
         health.non_manifold_edges,
-        if health.watertight { "watertight" } else { "not watertight" }
+        if health.watertight { "watertight" } else { "not watertight" },
+        match row.fragments {
+            0 => String::new(),
+            n => format!(", without {n} fragments"),
+        }
     ))
+}
+
+/// A number from 0 to 1.
+fn share(text: &str) -> std::result::Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text} is not a number from 0 to 1"))
 }

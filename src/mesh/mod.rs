@@ -2,6 +2,7 @@
 //! built-in sample heads.
 
 pub mod distance;
+mod fragments;
 pub mod io;
 pub mod marching_cubes;
 pub mod metrics;
@@ -10,4 +11,5 @@ pub mod sample_head;
 pub mod topology;
 mod triangle_mesh;
 
+pub use fragments::without_fragments;
 pub use triangle_mesh::{Mesh, Similarity};

@@ -79,8 +79,16 @@ impl Topology {
         self.edges.chunk_by(|a, b| a.edge == b.edge)
     }
 
-    pub fn health(&self) -> Health {
+    /// For each triangle, one that stands for its component: triangles that share edges.
+    pub(super) fn components(&self) -> Vec<u32> {
         let mut pieces = Pieces::new(self.corners.len());
+        for pair in self.edges().flat_map(|uses| uses.windows(2)) {
+            pieces.join(pair[0].triangle, pair[1].triangle, false);
+        }
+        (0..self.corners.len() as u32).map(|triangle| pieces.root(triangle).0).collect()
+    }
+
+    pub fn health(&self) -> Health {
         let (mut boundary_edges, mut non_manifold_edges) = (0, 0);
         for uses in self.edges() {
             match uses.len() {
@@ -88,14 +96,12 @@ impl Topology {
                 2 => {}
                 _ => non_manifold_edges += 1,
             }
-            for pair in uses.windows(2) {
-                pieces.join(pair[0].triangle, pair[1].triangle, false);
-            }
         }
+        let roots = self.components();
         let proper = |triangle: &u32| is_proper(&self.corners[*triangle as usize]);
         let faces = (0..self.corners.len() as u32).filter(proper).count();
         let components =
-            (0..self.corners.len() as u32).filter(proper).filter(|&t| pieces.root(t).0 == t).count();
+            (0..self.corners.len() as u32).filter(proper).filter(|&t| roots[t as usize] == t).count();
         Health {
             vertices: self.vertices,
             faces,

@@ -181,7 +181,7 @@ impl Patches {
 /// The largest `wanted` eigenvalues of a symmetric positive semi-definite matrix in falling order,
 /// with their vectors as columns: subspace iteration from a random start with a Rayleigh-Ritz step
 /// a round (Halko, Martinsson & Tropp, SIAM Review 2011, algorithm 4.4 and section 5).
-fn leading_eigenpairs(matrix: &DMatrix<f64>, wanted: usize) -> (Vec<f64>, DMatrix<f64>) {
+pub(super) fn leading_eigenpairs(matrix: &DMatrix<f64>, wanted: usize) -> (Vec<f64>, DMatrix<f64>) {
     let order = matrix.nrows();
     let columns = (wanted + OVERSAMPLING).min(order);
     let mut rng = Rng::named(0, "principal components");

@@ -163,7 +163,7 @@ pub(super) fn write_tensors(
     })
 }
 
-fn broken(path: &Path, error: impl std::fmt::Display) -> Error {
+pub(super) fn broken(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::new(path.display(), format!("not a whole checkpoint ({error})"), "train again or use another run")
 }
 
@@ -171,7 +171,7 @@ fn broken(path: &Path, error: impl std::fmt::Display) -> Error {
 const MOST_HEADER: u64 = 100_000_000;
 
 /// A file of tensors, read one at a time.
-struct Stored {
+pub(super) struct Stored {
     path: PathBuf,
     file: File,
     metadata: Metadata,
@@ -180,7 +180,7 @@ struct Stored {
 }
 
 impl Stored {
-    fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         let io = |error: std::io::Error| match error.kind() {
             ErrorKind::UnexpectedEof => broken(path, "it ends early"),
             _ => Error::io(path, &error),
@@ -203,11 +203,15 @@ impl Stored {
         Ok(Self { path: path.to_path_buf(), file, metadata, start })
     }
 
+    /// An entry of the metadata.
+    pub fn text(&self, key: &str) -> Result<String> {
+        let mut strings = self.metadata.metadata().clone().unwrap_or_default();
+        strings.remove(key).ok_or_else(|| broken(&self.path, format!("its metadata has no {key}")))
+    }
+
     fn facts(&self) -> Result<Checkpoint> {
         let path = &self.path;
-        let strings = self.metadata.metadata().clone().unwrap_or_default();
-        let text = strings.get(KEY).ok_or_else(|| broken(path, format!("its metadata has no {KEY}")))?;
-        let facts: Facts = serde_json::from_str(text).map_err(|error| broken(path, error))?;
+        let facts: Facts = serde_json::from_str(&self.text(KEY)?).map_err(|error| broken(path, error))?;
         if facts.format != FORMAT {
             return Err(broken(path, format!("its format is {}, expected {FORMAT}", facts.format)));
         }
@@ -219,7 +223,7 @@ impl Stored {
     }
 
     /// Reads every parameter of `layout` under `prefix` into `values`.
-    fn fill(&mut self, prefix: &str, layout: &ParameterLayout, values: &mut Buffer) -> Result<()> {
+    pub fn fill(&mut self, prefix: &str, layout: &ParameterLayout, values: &mut Buffer) -> Result<()> {
         for parameter in layout.iter() {
             let data = self.values(&format!("{prefix}{}", parameter.name), parameter)?;
             let mut ours = vec![0.0; parameter.range.len()];
@@ -231,18 +235,22 @@ impl Stored {
 
     /// The tensor `name`, which must have the shape of `parameter` and finite values.
     fn values(&mut self, name: &str, parameter: &Parameter) -> Result<Vec<f32>> {
+        self.array(name, &permuted(parameter.shape.extents(), to_file(parameter.role)))
+    }
+
+    /// The tensor `name`, which must have this shape and finite values.
+    pub fn array(&mut self, name: &str, expected: &[usize]) -> Result<Vec<f32>> {
         let path = self.path.display();
-        let remedy = "use the settings and the program version that made the checkpoint";
+        let remedy = "use the settings and the program version that made the file";
         let info = self
             .metadata
             .info(name)
-            .ok_or_else(|| Error::new(&path, format!("the network's {name} is not in it"), remedy))?;
-        let expected = permuted(parameter.shape.extents(), to_file(parameter.role));
+            .ok_or_else(|| Error::new(&path, format!("{name} is not in it"), remedy))?;
         if info.shape != expected || info.dtype != Dtype::F32 {
             let problem = format!("{name} is {:?} {:?}, expected F32 {expected:?}", info.dtype, info.shape);
             return Err(Error::new(path, problem, remedy));
         }
-        let mut data = vec![0.0f32; parameter.shape.len()];
+        let mut data = vec![0.0f32; expected.iter().product()];
         self.file
             .seek(SeekFrom::Start(self.start + info.data_offsets.0 as u64))
             .and_then(|_| self.file.read_exact(bytemuck::cast_slice_mut(&mut data)))

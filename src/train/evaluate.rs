@@ -31,7 +31,7 @@ impl Encoder {
         let planes = graph.input(model.planes_shape(1));
         let posterior = model.record_posterior(&mut graph, planes)?;
         let latent = model.record_code(&mut graph, posterior)?;
-        let kept: Vec<Value> = [latent].into_iter().chain(posterior.log_variance).collect();
+        let kept: Vec<Value> = [latent, posterior.mean].into_iter().chain(posterior.log_variance).collect();
         let tape = Tape::new(&model.parameters.device(), graph, None, &kept)?;
         Ok(Self { tape, planes, latent, posterior })
     }
@@ -41,6 +41,12 @@ impl Encoder {
         self.tape.load(self.planes, 0, &planes.values)?;
         self.tape.forward(&model.parameters)?;
         self.tape.value(self.latent)
+    }
+
+    /// What the encoder says of planes, before a discrete latent makes classes or levels of it.
+    pub fn mean(&mut self, model: &Autoencoder, planes: &Planes) -> Result<Vec<f32>> {
+        self.encode(model, planes)?;
+        self.tape.value(self.posterior.mean)
     }
 
     /// The posterior of such planes; `None` where the latent is not a Gaussian.

@@ -1,11 +1,13 @@
 //! Priors: what a learned one starts from, and latents drawn from them.
 
+use super::second_stage::FlowDraws;
 use super::{Encoder, Item};
 use crate::error::{Error, Result};
 use crate::hexplane::Planes;
 use crate::mesh::Similarity;
 use crate::model::{
-    Autoencoder, Gaussian, LatentKind, PRIOR_INPUTS, PRIOR_LOG_VARIANCE, PRIOR_LOGITS, PRIOR_MEAN, PriorKind,
+    Autoencoder, Flow, Gaussian, LatentKind, PRIOR_INPUTS, PRIOR_LOG_VARIANCE, PRIOR_LOGITS, PRIOR_MEAN,
+    PriorKind,
 };
 use crate::ops::{LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE};
 use crate::rng::Rng;
@@ -86,6 +88,7 @@ enum Kind {
     /// The components of a learned one, and the share of each and all before it.
     Mixture(Vec<Gaussian>, Vec<f64>),
     Codes(Box<Codes>),
+    Flow(Box<FlowDraws>),
 }
 
 /// Discrete codes, and their way to what the decoder reads.
@@ -113,7 +116,8 @@ impl Prior {
         let law = match model.latent.kind {
             LatentKind::Deterministic => {
                 let problem = "its latent is deterministic: nothing says which latents are likely";
-                return Err(Error::usage("--run", problem, "name a run of another --latent"));
+                let remedy = "fit a prior to it with hexcuda prior, or name a run of another --latent";
+                return Err(Error::usage("--run", problem, remedy));
             }
             LatentKind::Gaussian => {
                 let kind = match model.latent.prior {
@@ -139,6 +143,11 @@ impl Prior {
         Ok(Self { kind: Kind::Codes(Box::new(Codes { tape, codes, latent, law })), seed })
     }
 
+    /// The second-stage prior of `model`.
+    pub fn second_stage(model: &mut Autoencoder, flow: Flow, seed: u64) -> Result<Self> {
+        Ok(Self { kind: Kind::Flow(Box::new(FlowDraws::new(flow, Some(model))?)), seed })
+    }
+
     /// Draw `index`: a latent `[6, s, s, latent_channels]`.
     pub fn draw(&mut self, model: &Autoencoder, index: u64) -> Result<Vec<f32>> {
         let mut rng = Rng::new(self.seed, STREAM ^ (index << 40));
@@ -160,6 +169,7 @@ impl Prior {
                 tape.forward(&model.parameters)?;
                 tape.value(*latent)
             }
+            Kind::Flow(draws) => draws.draw(model, &mut rng),
         }
     }
 }

@@ -67,6 +67,74 @@ fn a_deterministic_latent_is_interpolated_and_not_sampled() {
     place.refuses(&["interpolate", "--run", "none", "good.obj", "good.obj", "-o", "new"], 1, &["none"]);
 }
 
+/// A run of a kind of latent on nine heads in `heads`.
+fn with_heads(options: &[&str]) -> Place {
+    let place = Place::new();
+    place.succeeds(&["head", "--count", "9", "-o", "heads"]);
+    let train = ["train", "heads", "--config", "tiny.toml", "--out", "run", "-q"];
+    place.succeeds(&[&train[..], options].concat());
+    place
+}
+
+const PRIOR: [&str; 7] = ["prior", "heads", "--run", "run", "--width", "8", "--json"];
+
+#[test]
+fn a_second_stage_prior_serves_every_kind_of_latent() {
+    let kinds: [&[&str]; 4] = [
+        &["--latent", "deterministic"],
+        &["--latent", "gaussian"],
+        &["--latent", "categorical", "--classes", "5", "--groups", "7"],
+        &["--latent", "fsq", "--fsq-levels", "7,4"],
+    ];
+    for options in kinds {
+        let place = with_heads(options);
+        let report: serde_json::Value =
+            serde_json::from_str(&place.succeeds(&[&PRIOR[..], &["--steps", "30"]].concat()).stdout).unwrap();
+        assert_eq!(
+            (report["latents"].as_u64(), report["judged"].as_u64()),
+            (Some(8), Some(1)),
+            "{options:?}"
+        );
+        assert_eq!(report["components"], 7, "{options:?}");
+        assert!(report["error"].as_f64().unwrap() <= report["gaussian_error"].as_f64().unwrap(), "{report}");
+        let first = fs::read(place.at("run/prior.safetensors")).unwrap();
+        place.succeeds(&[&PRIOR[..], &["--steps", "30"]].concat());
+        let again = fs::read(place.at("run/prior.safetensors")).unwrap();
+        assert!(first == again, "{options:?}: one seed, two priors");
+        let picture = |seed: &str, more: &[&str]| {
+            let sample = ["sample", "--run", "run", "-n", "2", "--seed", seed, "-o", "out"];
+            place.succeeds(&[&sample[..], more].concat());
+            fs::read(place.at("out/planes.png")).unwrap()
+        };
+        let drawn = picture("1", &["--second-stage"]);
+        assert!(drawn == picture("1", &["--second-stage"]), "{options:?}: one seed, two draws");
+        assert!(drawn != picture("2", &["--second-stage"]), "{options:?}: two seeds, one draw");
+        // What has a prior of its own keeps it where nothing is said.
+        assert_eq!(drawn == picture("1", &[]), options[1] == "deterministic", "{options:?}");
+    }
+}
+
+#[test]
+fn a_second_stage_prior_that_cannot_be_is_refused() {
+    let place = with_heads(&[]);
+    let sample = ["sample", "--run", "run", "-n", "1", "-o", "new", "--second-stage"];
+    place.refuses(&sample, 2, &["prior.safetensors", "hexcuda prior"]);
+    place.refuses(&["prior", "good.obj", "--run", "run"], 2, &["1 latent", "at least 2"]);
+    place.refuses(&["prior", "good.obj", "good.obj", "--run", "run"], 2, &["all the same latent"]);
+    place.refuses(&["prior", "heads", "--run", "none"], 1, &["none"]);
+    place.refuses(&["prior", "heads", "--run", "run", "--width", "0"], 2, &["width is 0"]);
+    assert!(!place.at("run/prior.safetensors").exists());
+    place.succeeds(&[&PRIOR[..], &["--steps", "2"]].concat());
+    let whole = fs::read(place.at("run/prior.safetensors")).unwrap();
+    fs::write(place.at("run/prior.safetensors"), &whole[..whole.len() - 9]).unwrap();
+    place.refuses(&sample, 1, &["prior.safetensors", "bytes"]);
+    // Of another network.
+    fs::write(place.at("run/prior.safetensors"), &whole).unwrap();
+    place.succeeds(&["train", "heads", "--config", "tiny.toml", "--out", "run2", "--seed", "5", "-q"]);
+    fs::copy(place.at("run2/checkpoint.safetensors"), place.at("run/checkpoint.safetensors")).unwrap();
+    place.refuses(&sample, 1, &["prior.safetensors", "fitted to model", "hexcuda prior"]);
+}
+
 #[test]
 fn latents_that_make_no_sense_are_refused() {
     let place = Place::new();
