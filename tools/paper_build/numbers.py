@@ -3,7 +3,7 @@
 import json
 
 from .common import PAPER
-from .tables import number, power, slug
+from .tables import NONE, number, power, slug
 
 HEADER = r"""% Written by tools/paper.py build; do not edit.
 \makeatletter
@@ -22,7 +22,7 @@ def of_cell(cell):
     """Mean over the seeds, and `-sd` where it says something."""
     found = {
         "mean": (cell.end("of_mean"), 3), "draw": (cell.end("of_draw"), 3), "shuffled": (cell.end("of_shuffled"), 3),
-        "zero": (cell.end("of_zero"), 1), "empty": (cell.end("empty"), 2), "empty-drawn": (cell.end("empty_drawn"), 2),
+        "zero": (cell.end("of_zero"), 3), "empty": (cell.end("empty"), 2), "empty-drawn": (cell.end("empty_drawn"), 2),
         "score": (cell.end("score"), 3), "ceiling": (cell.end("ceiling"), 3), "highest": (cell.end("highest"), 3),
         "nats": (cell.last("rate"), 1), "nats-first": (cell.first("rate"), 1), "active": (cell.last("active"), 0),
         "explained-first": (cell.first("explained"), 3), "occupied-last": (cell.last("occupied"), 3),
@@ -76,6 +76,11 @@ def edge(cell, when):
 WORKS, FAILS = 0.5, 0.05
 
 
+def learned(cell):
+    """Whether the prior of a Gaussian latent is."""
+    return cell.gaussian and cell.s["prior"] != "standard"
+
+
 def of_grid(grid):
     s = grid.cells[0].s
     binary = [c for c in grid.cells if c.plain and c.s["representation"] == "binary"]
@@ -96,6 +101,8 @@ def of_grid(grid):
         "most-empty": number(max(surfaces), 2), "diverged": str(sum(r["diverged"] is not None for c in grid.cells for r in c.runs)),
         "parameters": number(grid.cells[0].runs[0]["parameters"]),
     }
+    others = [c for c in grid.cells if c.s["representation"] == "binary" and (c.s["latent"] not in ("gaussian", "deterministic") or learned(c))]
+    out["others"] = ", ".join(rf"\code{{{c.name.removeprefix('binary-')}}} {number(c.end('of_mean').mean)}" for c in others) or NONE
     if gap:
         out |= {"gap-draw": number(max(gap), 2), "gap-mean": number(max(gap_mean), 2), "fixed": str(len(fixed))}
     for verdict in grid.verdicts:
