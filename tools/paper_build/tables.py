@@ -1,8 +1,7 @@
 """Tables of the write-up as LaTeX, from docs/paper/data."""
 
-OUTCOMES = {"supported": "supported", "not supported": "not supported", "undecided": "undecided"}
 LIKELIHOODS = {"mse": "squared error", "sigma": r"fitted deviation", "bernoulli": "Bernoulli"}
-DATA_SETS = {"heads24": "24 scanned-like heads", "family": "built-in family"}
+DATA_SETS = {"heads24": "MakeHuman", "family": "built-in"}
 LATENTS = ("deterministic", "gaussian", "categorical", "fsq", "mixture", "vamp")
 NONE = "--"
 
@@ -67,17 +66,17 @@ def tabular(columns, head, rows, size=r"\footnotesize", groups=None):
 
 def verdicts(grids):
     """Claims by grid: the order of the first grid, then what others have beside it."""
-    claims, key = {}, lambda claim: claim.split(" ")[0:2] and slug(claim)
+    claims = {}
     for grid in grids:
         for verdict in grid.verdicts:
-            claims.setdefault(key(verdict["claim"]), {})[grid.name] = verdict
+            claims.setdefault(slug(verdict["claim"]), {})[grid.name] = verdict
     rows = []
     for by_grid in claims.values():
         any_of = next(iter(by_grid.values()))
         row = [rf"{escape(any_of['claim'])}\newline{{\scriptsize\itshape {escape(any_of['measure'])}}}"]
         for grid in grids:
             v = by_grid.get(grid.name)
-            row += [OUTCOMES[v["outcome"]], rf"{number(v['effect'])}\,{{\tiny$\pm$\,{v['spread']:.3f}}}"] if v else [NONE, NONE]
+            row += [v["outcome"], rf"{number(v['effect'])}\,{{\tiny$\pm$\,{v['spread']:.3f}}}"] if v else [NONE, NONE]
         rows += [row, r"\addlinespace[2pt]"]
     widths = (r"p{0.42\textwidth}" if len(grids) > 1 else r"p{0.62\textwidth}") + "lr" * len(grids)
     head = ["claim, \\textit{measure}"] + ["verdict", "effect"] * len(grids)
@@ -198,7 +197,7 @@ def sets(content):
         order = sorted(by_latent, key=lambda name: LATENTS.index(name) if name in LATENTS else len(LATENTS))
         for at, latent in enumerate(order):
             entry = by_latent[latent]
-            label = escape(data) if at == 0 else ""
+            label = escape(DATA_SETS.get(data, data)) if at == 0 else ""
             part = lambda which, code: number((entry[which] or {}).get(code), 3)
             fit.append(
                 [label, escape(latent), number(entry["floats"]), number(entry["kl"], 1), part("train", "mesh"), part("train", "linear"),
