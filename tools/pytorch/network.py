@@ -39,6 +39,9 @@ def settings_of(run):
     plain = (likelihood.get("kind", "mse"), likelihood.get("reduction", "mean")) == ("mse", "mean")
     if settings["representation"] != "continuous" or not plain:
         raise SystemExit(f"{run}: what is compared are continuous planes and the mean squared error")
+    latent = settings.get("latent", {}).get("kind", "deterministic")
+    if latent != "deterministic":
+        raise SystemExit(f"{run}: its latent is {latent}; what is compared is the deterministic one")
     return settings
 
 
