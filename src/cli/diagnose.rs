@@ -50,13 +50,16 @@ pub struct Args {
     /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
+    /// How convolutions multiply: fp32; bf16 on the CPU's AMX or a card; tf32 or fp16 on a card
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = super::device(args.device, Precision::default(), args.quiet)?;
+    let device = super::device(args.device, args.precision, args.quiet)?;
     let grid = grid(&args)?;
     let meshes = if args.inputs.is_empty() {
         let heads = family(0, args.count.map_or(grid.heads, |count| count as usize), TRIANGLES);

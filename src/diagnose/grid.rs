@@ -130,8 +130,12 @@ fn study() -> Vec<Cell> {
     };
     let mut working = on(&base, Representation::Continuous);
     working.latent.kind = LatentKind::Deterministic;
+    // In so few steps the warm-up reaches a sixth of the weight.
+    let mut whole = of(Representation::Binary);
+    whole.latent.kl_warmup = 0;
     vec![
         cell("study", Role::Study, of(Representation::Binary)),
+        cell("study-whole-weight", Role::Study, whole),
         cell("study-continuous", Role::Study, of(Representation::Continuous)),
         cell("study-deterministic", Role::Latent, working),
     ]

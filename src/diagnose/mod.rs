@@ -200,10 +200,14 @@ fn all_runs(grid: &Grid, sets: &HashMap<String, Set>, options: &Options) -> Resu
         work(&options.device)?;
     } else {
         std::thread::scope(|scope| -> Result<()> {
+            let cpu = || match options.device {
+                Device::CpuBf16 => Device::CpuBf16,
+                _ => Device::Cpu,
+            };
             let worker = || -> Result<()> {
                 let pool = ThreadPoolBuilder::new().num_threads(1).build();
                 let failed = |error| Error::new("threads", error, "close some programs");
-                pool.map_err(failed)?.install(|| work(&Device::Cpu))
+                pool.map_err(failed)?.install(|| work(&cpu()))
             };
             let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
             threads.into_iter().try_for_each(|thread| thread.join().expect("a run does not panic"))
