@@ -10,6 +10,7 @@ mod extract;
 mod head;
 mod inputs;
 mod latent;
+mod nearest;
 mod rasterize;
 mod report;
 mod sample;
