@@ -26,8 +26,18 @@ fn heads() -> Vec<(String, Mesh)> {
 }
 
 fn run(out: &Path, grid: &Grid, seeds: u64, interrupt: &AtomicBool) -> hexcuda::Result<()> {
+    run_on(&heads(), out, grid, seeds, interrupt)
+}
+
+fn run_on(
+    meshes: &[(String, Mesh)],
+    out: &Path,
+    grid: &Grid,
+    seeds: u64,
+    interrupt: &AtomicBool,
+) -> hexcuda::Result<()> {
     let options = Options { out: out.to_path_buf(), seeds, quiet: true, device: Device::Cpu, interrupt };
-    diagnose(grid, &heads(), &options)
+    diagnose(grid, meshes, &options)
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -125,4 +135,34 @@ fn an_interruption_keeps_what_is_finished() {
     assert_eq!(error.exit_code(), 130);
     assert!(place.path().join("predictions.json").exists());
     assert!(!place.path().join("report.html").exists());
+}
+
+#[test]
+fn meshes_of_one_name_are_told_apart_and_a_grid_may_grow() {
+    let place = tempfile::tempdir().unwrap();
+    let (out, never) = (place.path(), AtomicBool::new(false));
+    let small = grid(&["binary-deterministic"], 2);
+    run(out, &small, 1, &never).unwrap();
+    let kept = RunResult::path(out, &small.cells[0], 0);
+    let written = || std::fs::metadata(&kept).unwrap().modified().unwrap();
+    let first = written();
+
+    let mut others = heads();
+    others[1].1.positions[7][0] += 1e-3;
+    let refused = run_on(&others, out, &small, 1, &never).unwrap_err();
+    assert!(refused.to_string().contains("another mesh by the name of head_1"), "{refused}");
+    assert_eq!(refused.exit_code(), 1);
+
+    // A folder of before holds names alone.
+    let manifest = out.join("diagnosis.json");
+    let mut held: serde_json::Value = serde_json::from_str(&read(&manifest)).unwrap();
+    assert!(held.as_object_mut().unwrap().remove("checksums").is_some());
+    std::fs::write(&manifest, held.to_string()).unwrap();
+    let grown = grid(&["binary-deterministic", "binary-fsq"], 2);
+    run(out, &grown, 1, &never).unwrap();
+    assert_eq!(written(), first);
+    assert!(RunResult::path(out, &grown.cells[1], 0).exists());
+    let shrunk = run(out, &small, 1, &never).unwrap_err().to_string();
+    assert!(shrunk.contains("another grid"), "{shrunk}");
+    assert!(run_on(&others, out, &grown, 1, &never).is_err());
 }
