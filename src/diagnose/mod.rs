@@ -63,6 +63,7 @@ pub fn diagnose(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Re
         let remedy = "name a folder with more meshes, or none for the built-in family";
         return Err(Error::usage("diagnose", "one mesh has no variance, expected at least 2 meshes", remedy));
     }
+    let grid = &grid.for_meshes(meshes.len())?;
     grid.cells.iter().try_for_each(|cell| cell.settings.validate())?;
     let out = &options.out;
     same_grid(out, grid, meshes)?;

@@ -12,7 +12,7 @@ mod prior;
 
 pub use architecture::Architecture;
 pub use autoencoder::{Autoencoder, Halves};
-pub use bottleneck::{Bottleneck, LatentKind};
+pub use bottleneck::{Bottleneck, LatentKind, MOST_COMPONENTS};
 pub use latent::{Drawn, Posterior};
 pub use posterior::{ACTIVE_VARIANCE, Gaussian, PosteriorStatistics};
 pub use principal::{DEPTH_SCALE, LinearCode};
