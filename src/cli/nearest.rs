@@ -98,8 +98,8 @@ impl Neighbours {
             _ => "n/a".to_string(),
         };
         console::result(format_args!(
-            "median distance to the nearest of {} meshes: samples {}, the meshes themselves to another one {}; ratio {ratio}, near 0 for \
-             copies",
+            "median distance to the nearest of {} meshes: samples {}, the meshes themselves to another one {}; ratio {ratio}, about 1 \
+             for new ones of their kind, towards 0 for copies",
             self.meshes.len(),
             number(found),
             number(self.between)

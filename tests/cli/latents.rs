@@ -84,7 +84,10 @@ fn samples_are_compared_with_the_meshes_that_are_named() {
     // One mesh has no other; without names nothing is compared.
     let alone = ["sample", "--run", "run", "-n", "1", "-o", "out", "--nearest-to", "trained/corner.obj"];
     let text = place.succeeds(&alone).stdout;
-    assert!(text.lines().last().unwrap().contains("another one n/a; ratio n/a"), "{text}");
+    assert!(
+        text.lines().last().unwrap().contains("another one n/a; ratio n/a, about 1 for new ones"),
+        "{text}"
+    );
     let plain = rows(&place.succeeds(&["sample", "--run", "run", "-n", "1", "-o", "out", "--json"]));
     assert!(plain[0].get("nearest").is_none());
     let none = ["sample", "--run", "run", "-o", "new", "--nearest-to", "none.obj"];
