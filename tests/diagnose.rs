@@ -1,7 +1,9 @@
 //! A small grid from end to end: what is predicted, kept, gone on with, refused and shown.
 
 use hexcuda::device::Device;
-use hexcuda::diagnose::{Grid, Options, Outcome, RunResult, Verdict, diagnose};
+use hexcuda::diagnose::{
+    End, Grid, Look, Options, Outcome, PosteriorLook, Profile, RunResult, Verdict, diagnose, verdicts,
+};
 use hexcuda::mesh::Mesh;
 use hexcuda::mesh::sample_head::family;
 use hexcuda::train::Preset;
@@ -26,8 +28,18 @@ fn heads() -> Vec<(String, Mesh)> {
 }
 
 fn run(out: &Path, grid: &Grid, seeds: u64, interrupt: &AtomicBool) -> hexcuda::Result<()> {
+    run_on(&heads(), out, grid, seeds, interrupt)
+}
+
+fn run_on(
+    meshes: &[(String, Mesh)],
+    out: &Path,
+    grid: &Grid,
+    seeds: u64,
+    interrupt: &AtomicBool,
+) -> hexcuda::Result<()> {
     let options = Options { out: out.to_path_buf(), seeds, quiet: true, device: Device::Cpu, interrupt };
-    diagnose(grid, &heads(), &options)
+    diagnose(grid, meshes, &options)
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -125,4 +137,175 @@ fn an_interruption_keeps_what_is_finished() {
     assert_eq!(error.exit_code(), 130);
     assert!(place.path().join("predictions.json").exists());
     assert!(!place.path().join("report.html").exists());
+}
+
+#[test]
+fn meshes_of_one_name_are_told_apart_and_a_grid_may_grow() {
+    let place = tempfile::tempdir().unwrap();
+    let (out, never) = (place.path(), AtomicBool::new(false));
+    let small = grid(&["binary-deterministic"], 2);
+    run(out, &small, 1, &never).unwrap();
+    let kept = RunResult::path(out, &small.cells[0], 0);
+    let written = || std::fs::metadata(&kept).unwrap().modified().unwrap();
+    let first = written();
+
+    let mut others = heads();
+    others[1].1.positions[7][0] += 1e-3;
+    let refused = run_on(&others, out, &small, 1, &never).unwrap_err();
+    assert!(refused.to_string().contains("another mesh by the name of head_1"), "{refused}");
+    assert_eq!(refused.exit_code(), 1);
+
+    // A folder of before holds names alone.
+    let manifest = out.join("diagnosis.json");
+    let mut held: serde_json::Value = serde_json::from_str(&read(&manifest)).unwrap();
+    assert!(held.as_object_mut().unwrap().remove("checksums").is_some());
+    std::fs::write(&manifest, held.to_string()).unwrap();
+    let grown = grid(&["binary-deterministic", "binary-fsq"], 2);
+    run(out, &grown, 1, &never).unwrap();
+    assert_eq!(written(), first);
+    assert!(RunResult::path(out, &grown.cells[1], 0).exists());
+    let shrunk = run(out, &small, 1, &never).unwrap_err().to_string();
+    assert!(shrunk.contains("another grid"), "{shrunk}");
+    assert!(run_on(&others, out, &grown, 1, &never).is_err());
+}
+
+/// A VampPrior that starts from the meshes is the mean of their posteriors, which lie far apart: each mesh costs ln 3 nats. A
+/// mixture starts at the posteriors' means with the log-variance -2, theirs is -6: (exp(-4) - 1 + 4) / 2 nats more a dimension.
+#[test]
+fn the_rate_of_a_learned_prior_is_the_divergence_from_it() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path();
+    let grid = grid(&["binary-mixture-1e-3", "binary-vamp-1e-3"], 4);
+    assert_eq!(grid.cells.len(), 2);
+    run(out, &grid, 1, &AtomicBool::new(false)).unwrap();
+    assert_eq!(read(out.join("predictions.json")).trim(), "[]", "the theory has another prior");
+    let result = |name: &str| {
+        let cell = grid.cells.iter().find(|cell| cell.name == name).unwrap();
+        let result = RunResult::read(&RunResult::path(out, cell, 0)).unwrap().unwrap();
+        assert_eq!(result.settings.latent.components, 3);
+        for look in &result.looks {
+            let posterior = look.posterior.as_ref().unwrap();
+            assert!(posterior.by_channel.is_empty() && posterior.rate.is_finite(), "{posterior:?}");
+        }
+        result
+    };
+    let rate = |result: &RunResult| result.looks[0].posterior.as_ref().unwrap().rate;
+    let vamp = rate(&result("binary-vamp-1e-3"));
+    // Sums of some thousand nats in f32.
+    assert!((vamp - 3.0f64.ln()).abs() < 0.02, "{vamp}");
+    let mixture = result("binary-mixture-1e-3");
+    let dimensions = mixture.settings.architecture.latent_floats() as f64;
+    let ratio = (-4.0f64).exp();
+    let expected = 3.0f64.ln() + dimensions * 0.5 * (ratio - 1.0 + 4.0);
+    // Five standard errors of twelve draws.
+    let allowed = 5.0 * 0.5 * (1.0 - ratio) * (2.0 * dimensions / 12.0).sqrt();
+    assert!((rate(&mixture) - expected).abs() < allowed, "{} beside {expected} +- {allowed}", rate(&mixture));
+    // Neither is offered as shares of channels.
+    let page = read(out.join("report.html"));
+    let count = |part: &str| page.matches(part).count();
+    assert!(count("\"by_channel\":[]") > 0);
+    assert_eq!(count("\"by_channel\":["), count("\"by_channel\":[]"));
+}
+
+#[test]
+fn a_learned_prior_has_a_component_a_mesh() {
+    let all = Grid::preset(Preset::Quick);
+    let grown = all.for_meshes(5).unwrap();
+    let learned: Vec<&str> =
+        grown.cells.iter().filter(|cell| cell.learned_prior()).map(|cell| cell.name.as_str()).collect();
+    let names = ["binary-mixture-1e-3", "binary-mixture-1e-6", "binary-vamp-1e-3", "binary-vamp-1e-6"];
+    assert_eq!(learned, names);
+    for (before, after) in all.cells.iter().zip(&grown.cells) {
+        let expected = if after.learned_prior() { 5 } else { before.settings.latent.components };
+        assert_eq!(after.settings.latent.components, expected);
+        assert!(after.learned_prior() || before == after);
+    }
+    let error = all.for_meshes(5000).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("5000 meshes, but the prior of binary-mixture-1e-3"), "{error}");
+}
+
+/// Runs of `seeds` seeds of the cells (name, variance explained, rate), with nothing else in them.
+fn results(cells: &[(&str, f64, f64)], seeds: u64) -> Vec<RunResult> {
+    let grid = Grid::preset(Preset::Quick).for_meshes(12).unwrap();
+    let runs = cells.iter().flat_map(|&cell| (0..seeds).map(move |seed| (cell, seed)));
+    let of = |((name, explained, rate), seed): ((&str, f64, f64), u64)| {
+        let cell = grid.cells.iter().find(|cell| cell.name == name).unwrap();
+        let mut settings = cell.settings.clone();
+        settings.seed = seed;
+        let posterior = PosteriorLook {
+            rate,
+            active: 1,
+            by_channel: Vec::new(),
+            log_variance: [0.0; 2],
+            variance_of_mean: 1.0,
+            mean: 1.0,
+        };
+        let look = Look {
+            step: 0,
+            epoch: 0.0,
+            losses: None,
+            posterior: Some(posterior),
+            squared_error: 0.0,
+            explained,
+            output_variance: 0.0,
+            occupied: 0.0,
+            gradient: None,
+            edge: Profile::default(),
+        };
+        RunResult {
+            format: 1,
+            cell: name.into(),
+            role: cell.role,
+            seed,
+            meshes: (0..12).map(|at| at.to_string()).collect(),
+            settings,
+            parameters: 0,
+            data_occupied: 0.0,
+            data_variance: 1.0,
+            looks: vec![look],
+            end: Some(End { of_mean: explained, ..End::default() }),
+            diverged: None,
+        }
+    };
+    runs.map(of).collect()
+}
+
+#[test]
+fn learned_priors_are_judged_where_the_standard_one_fails() {
+    const STANDARD: &str = "binary-mse-mean-1e-3";
+    const MIXTURE: &str = "binary-mixture-1e-3";
+    const VAMP: &str = "binary-vamp-1e-3";
+    let of = |cells: &[(&str, f64, f64)], seeds: u64| {
+        let all = verdicts(&results(cells, seeds));
+        all.into_iter().find(|verdict| verdict.claim.starts_with("A learned prior repairs"))
+    };
+    let judged = |standard: f64, mixture: f64, vamp: f64| {
+        let verdict =
+            of(&[(STANDARD, standard, 2.2), (MIXTURE, mixture, 13.5), (VAMP, vamp, 2.5)], 3).unwrap();
+        (verdict.outcome, verdict.effect, verdict.cells[0].clone())
+    };
+    assert_eq!(judged(-0.2, 0.94, 0.9), (Outcome::Supported, 0.9, VAMP.into()));
+    assert_eq!(judged(-0.2, 0.01, -0.3), (Outcome::NotSupported, 0.01, MIXTURE.into()));
+    assert_eq!(judged(-0.2, 0.94, -0.3).0, Outcome::Undecided, "one works, one fails");
+    assert_eq!(judged(-0.2, 0.3, 0.2).0, Outcome::Undecided, "between the bounds");
+    assert_eq!(judged(0.9, 0.94, 0.95).0, Outcome::Undecided, "nothing is there to repair");
+
+    let whole = [(STANDARD, -0.2, 2.2), (MIXTURE, 0.94, 13.5), (VAMP, 0.9, 2.5)];
+    let told = of(&whole, 3).unwrap().why;
+    for part in ["binary-mixture-1e-3 0.940 at 13.500", "binary-mse-mean-1e-3 -0.200 at 2.200", "2.485 nats"]
+    {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    assert_eq!(of(&whole, 2).unwrap().outcome, Outcome::Undecided, "too few seeds");
+    let missing = of(&whole[..2], 3).unwrap();
+    assert_eq!(missing.outcome, Outcome::Undecided);
+    assert!(missing.why.contains("for want of cells: vamp"), "{}", missing.why);
+    assert_eq!(of(&whole[1..], 3).unwrap().outcome, Outcome::Undecided, "no standard prior beside them");
+    assert!(of(&whole[..1], 3).is_none());
+
+    // What a learned prior reaches says nothing of the plain Gaussian latent.
+    let all = verdicts(&results(&whole, 3));
+    let plain = all.iter().find(|verdict| verdict.claim.starts_with("A Gaussian latent")).unwrap();
+    assert_eq!((plain.outcome, &plain.cells[..]), (Outcome::Supported, &[STANDARD.to_string()][..]));
 }

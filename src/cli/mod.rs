@@ -10,6 +10,7 @@ mod extract;
 mod head;
 mod inputs;
 mod latent;
+mod nearest;
 mod prior;
 mod rasterize;
 mod report;

@@ -2,6 +2,7 @@
 
 use super::inputs::stem;
 use super::latent::{EXACT, read_latent};
+use super::nearest::{Nearest, Neighbours};
 use crate::console;
 use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
@@ -35,6 +36,9 @@ pub struct SampleArgs {
     /// Draw from the prior that hexcuda prior has fitted, not from the latent's own; a deterministic latent has no other
     #[arg(long)]
     second_stage: bool,
+    /// Meshes or folders of them, usually those trained on: say which is nearest to each sample, and how far
+    #[arg(long, value_name = "INPUT", num_args = 1..)]
+    nearest_to: Vec<PathBuf>,
 }
 
 /// Decode the way between two meshes or latent files, along a line
@@ -81,6 +85,9 @@ struct Row {
     fragments: usize,
     /// Of planes without a surface.
     highest_occupancy: Option<f32>,
+    /// Of a surface, where meshes are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nearest: Option<Nearest>,
 }
 
 /// Decodes latents to meshes and keeps their planes for the picture.
@@ -90,6 +97,7 @@ struct Sequence<'a> {
     device: &'a Device,
     model: &'a Autoencoder,
     decoder: Decoder,
+    neighbours: Option<Neighbours>,
     rows: Vec<Row>,
     planes: Vec<(String, Planes)>,
 }
@@ -100,7 +108,10 @@ pub fn sample(args: SampleArgs) -> Result<()> {
     let mut model = model.on(&device)?;
     let mut prior = prior(&args, &mut model, &device)?;
     let decoder = Decoder::new(&mut model)?;
+    let named = !args.nearest_to.is_empty();
+    let neighbours = named.then(|| Neighbours::new(&args.nearest_to, &settings)).transpose()?;
     let mut sequence = Sequence::new(&args.common, &settings, &device, &model, decoder)?;
+    sequence.neighbours = neighbours;
     for index in 0..args.common.n {
         let latent = prior.draw(&model, index.into())?;
         sequence.add(&format!("sample-{index:03}"), &latent, Similarity::default())?;
@@ -158,15 +169,22 @@ impl<'a> Sequence<'a> {
         decoder: Decoder,
     ) -> Result<Self> {
         std::fs::create_dir_all(&common.out).map_err(|error| Error::io(&common.out, &error))?;
-        Ok(Self { common, settings, device, model, decoder, rows: Vec::new(), planes: Vec::new() })
+        let (rows, planes) = (Vec::new(), Vec::new());
+        Ok(Self { common, settings, device, model, decoder, neighbours: None, rows, planes })
     }
 
     fn add(&mut self, name: &str, latent: &[f32], transform: Similarity) -> Result<()> {
         let planes = self.decoder.decode(self.model, latent, transform)?;
         let mesh = mesh_of_planes(self.device, &planes, self.settings)?;
         let (mesh, fragments) = without_fragments(mesh, self.common.least_component)?;
-        let mut row =
-            Row { name: name.to_string(), file: None, health: None, fragments, highest_occupancy: None };
+        let mut row = Row {
+            name: name.to_string(),
+            file: None,
+            health: None,
+            fragments,
+            highest_occupancy: None,
+            nearest: None,
+        };
         if mesh.triangles.is_empty() {
             row.highest_occupancy = Some(highest_of_planes(&planes, self.settings)?);
         } else {
@@ -174,6 +192,9 @@ impl<'a> Sequence<'a> {
             io::write(&file, &denormalise(&mesh, &transform))?;
             row.health = Some(Topology::new(&mesh)?.health());
             row.file = Some(file);
+            if let Some(neighbours) = &mut self.neighbours {
+                row.nearest = neighbours.of(&mesh)?;
+            }
         }
         if !self.common.json {
             print(&row, self.settings.extraction.iso)?;
@@ -192,9 +213,9 @@ impl<'a> Sequence<'a> {
         if self.common.json {
             let text = serde_json::to_string_pretty(&self.rows)
                 .map_err(|error| Error::new("the results", error, "report this"))?;
-            console::result(text)?;
+            return console::result(text);
         }
-        Ok(())
+        self.neighbours.map_or(Ok(()), |neighbours| neighbours.print())
     }
 }
 
@@ -203,8 +224,10 @@ fn print(row: &Row, iso: f32) -> Result<()> {
         let found = no_surface(iso, row.highest_occupancy.unwrap_or_default());
         return console::result(format_args!("{}: {found}", row.name));
     };
+    let nearest = row.nearest.as_ref();
+    let nearest = nearest.map_or(String::new(), |n| format!(", nearest {} at {:.4}", n.name, n.chamfer_l1));
     console::result(format_args!(
-        "{}: {} vertices, {} faces, {} components, {} boundary and {} non-manifold edges, {}{}",
+        "{}: {} vertices, {} faces, {} components, {} boundary and {} non-manifold edges, {}{}{nearest}",
         row.name,
         health.vertices,
         health.faces,

@@ -1,7 +1,8 @@
 //! The runs of a diagnosis: representation x likelihood x reduction x beta x latent with one network, and the controls.
 
+use crate::error::{Error, Result};
 use crate::hexplane::Representation;
-use crate::model::{Architecture, LatentKind};
+use crate::model::{Architecture, LatentKind, MOST_COMPONENTS, PriorKind};
 use crate::nn::Schedule;
 use crate::ops::Reduction;
 use crate::train::{Initialisation, LikelihoodKind, Preset, Settings};
@@ -31,6 +32,12 @@ pub struct Cell {
     pub settings: Settings,
 }
 
+impl Cell {
+    pub fn learned_prior(&self) -> bool {
+        self.settings.latent.prior != PriorKind::Standard
+    }
+}
+
 /// The study's weight of the KL and the steps of its warm-up.
 const STUDY_BETA: f64 = 1e-6;
 const STUDY_WARMUP: u64 = 3000;
@@ -56,6 +63,27 @@ impl Grid {
             Preset::Quick => Self { cells: cells(&base(preset)), heads: 12, looks: 10 },
             Preset::Standard => Self { cells: cells(&base(preset)), heads: 24, looks: 20 },
         }
+    }
+
+    /// With a component of a learned prior for each of so many meshes: the divergence of a mesh that none stands for grows
+    /// without bound.
+    ///
+    /// # Errors
+    /// Wrong usage where a prior cannot have so many.
+    pub fn for_meshes(&self, meshes: usize) -> Result<Self> {
+        let mut grid = self.clone();
+        for cell in grid.cells.iter_mut().filter(|cell| cell.learned_prior()) {
+            if meshes > MOST_COMPONENTS {
+                let problem = format!(
+                    "{meshes} meshes, but the prior of {} has a component a mesh, expected at most {MOST_COMPONENTS}",
+                    cell.name
+                );
+                let remedy = "take fewer meshes, or cells without a learned prior by --only";
+                return Err(Error::usage("diagnose", problem, remedy));
+            }
+            cell.settings.latent.components = meshes;
+        }
+        Ok(grid)
     }
 }
 
@@ -224,6 +252,21 @@ fn latents(base: &Settings) -> Vec<Cell> {
             (settings.latent.groups, settings.latent.classes) = (8, 32);
         }
         cells.push(cell(format!("binary-{}", kind.name()), Role::Latent, settings));
+    }
+    cells.extend(learned_priors(base));
+    cells
+}
+
+/// Where the standard prior loses everything, and where it works: all else is as in its own cells.
+fn learned_priors(base: &Settings) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for prior in [PriorKind::Mixture, PriorKind::Vamp] {
+        for beta in [FAILING, STUDY_BETA] {
+            let mut settings =
+                gaussian(base, Representation::Binary, LikelihoodKind::Mse, Reduction::Mean, beta);
+            settings.latent.prior = prior;
+            cells.push(cell(format!("binary-{}-{beta:e}", prior.name()), Role::Latent, settings));
+        }
     }
     cells
 }

@@ -3,7 +3,7 @@
 use super::edge::{self, DISTANCES, Profile};
 use crate::error::Result;
 use crate::hexplane::Planes;
-use crate::model::{Gaussian, PosteriorStatistics};
+use crate::model::{Gaussian, PosteriorStatistics, PriorKind};
 use crate::train::{Decoder, Encoder, GradientParts, Item, Losses, Trainer};
 use serde::{Deserialize, Serialize};
 
@@ -31,10 +31,11 @@ pub struct Look {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PosteriorLook {
-    /// Nats a mesh.
+    /// Nats a mesh: the divergence from the prior; from a learned one by [`PASSES`] draws a mesh.
     pub rate: f64,
     pub active: usize,
-    /// Nats by channel of the latent, summed over sites and views.
+    /// Nats by channel of the latent, summed over sites and views; none from a learned prior, whose divergence is one number
+    /// for the whole latent.
     pub by_channel: Vec<f64>,
     /// The least and the largest, mean over the meshes.
     pub log_variance: [f64; 2],
@@ -43,6 +44,9 @@ pub struct PosteriorLook {
     /// The largest magnitude of a posterior mean.
     pub mean: f64,
 }
+
+/// Draws a mesh of the divergence from a learned prior.
+pub const PASSES: usize = 4;
 
 /// What does not change in the course of a run.
 pub struct Set<'a> {
@@ -93,6 +97,8 @@ impl Look {
     /// Those of the device.
     pub fn new(trainer: &mut Trainer, set: &Set, losses: Option<Losses>) -> Result<Self> {
         let gradient = trainer.gradient_parts(set.items)?;
+        let learned = trainer.model.latent.prior != PriorKind::Standard;
+        let divergence = if learned { trainer.divergence(set.items, PASSES)? } else { None };
         let (step, batch) = (trainer.step, trainer.batch());
         let model = &mut trainer.model;
         let (mut encoder, mut decoder) = (Encoder::new(model)?, Decoder::new(model)?);
@@ -114,7 +120,8 @@ impl Look {
             step,
             epoch: step as f64 * batch as f64 / count,
             losses: losses.map(|l| [l.total, l.reconstruction, l.kl]),
-            posterior: (!posteriors.is_empty()).then(|| PosteriorLook::new(&posteriors, channels)),
+            posterior: (!posteriors.is_empty())
+                .then(|| PosteriorLook::new(&posteriors, channels, divergence)),
             squared_error: error / count,
             explained: set.explained(error / count),
             output_variance: spread / count / set.variance,
@@ -126,14 +133,18 @@ impl Look {
 }
 
 impl PosteriorLook {
-    fn new(posteriors: &[Gaussian], channels: usize) -> Self {
+    /// `divergence` from a learned prior takes the place of that from the standard one, which is not its rate.
+    fn new(posteriors: &[Gaussian], channels: usize, divergence: Option<f64>) -> Self {
         let statistics = PosteriorStatistics::new(posteriors);
-        let mut by_channel = vec![0.0; channels];
-        statistics.kl.iter().enumerate().for_each(|(d, kl)| by_channel[d % channels] += kl);
+        let mut by_channel = Vec::new();
+        if divergence.is_none() {
+            by_channel.resize(channels, 0.0);
+            statistics.kl.iter().enumerate().for_each(|(d, kl)| by_channel[d % channels] += kl);
+        }
         let logs = statistics.log_variance.iter().copied();
         let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
         Self {
-            rate: statistics.rate(),
+            rate: divergence.unwrap_or_else(|| statistics.rate()),
             active: statistics.active_units(),
             by_channel,
             log_variance: [

@@ -63,6 +63,7 @@ pub fn diagnose(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Re
         let remedy = "name a folder with more meshes, or none for the built-in family";
         return Err(Error::usage("diagnose", "one mesh has no variance, expected at least 2 meshes", remedy));
     }
+    let grid = &grid.for_meshes(meshes.len())?;
     grid.cells.iter().try_for_each(|cell| cell.settings.validate())?;
     let out = &options.out;
     same_grid(out, grid, meshes)?;
@@ -127,12 +128,17 @@ fn manifest(grid: &Grid, meshes: &[(String, Mesh)]) -> Result<serde_json::Value>
     let cells =
         serde_json::to_value(&grid.cells).map_err(|error| Error::new("grid", error, "report this"))?;
     let names: Vec<&str> = meshes.iter().map(|(name, _)| name.as_str()).collect();
-    Ok(
-        serde_json::json!({ "format": run::FORMAT, "version": env!("CARGO_PKG_VERSION"), "meshes": names, "cells": cells }),
-    )
+    let checksums: Vec<String> = meshes.iter().map(|(_, mesh)| format!("{:08x}", mesh.checksum())).collect();
+    Ok(serde_json::json!({
+        "format": run::FORMAT,
+        "version": env!("CARGO_PKG_VERSION"),
+        "meshes": names,
+        "checksums": checksums,
+        "cells": cells,
+    }))
 }
 
-/// Refuses a folder that holds something else.
+/// Refuses a folder that holds something else. A grid that has grown since is none: finished runs keep their settings.
 fn same_grid(out: &Path, grid: &Grid, meshes: &[(String, Mesh)]) -> Result<()> {
     let path = out.join("diagnosis.json");
     let text = match std::fs::read_to_string(&path) {
@@ -149,17 +155,32 @@ fn same_grid(out: &Path, grid: &Grid, meshes: &[(String, Mesh)]) -> Result<()> {
             format!("a diagnosis of format {}, this program reads format {}", found["format"], run::FORMAT);
         return Err(Error::new(path.display(), problem, remedy));
     }
-    let wanted = manifest(grid, meshes)?;
-    for (part, what) in [("meshes", "other meshes"), ("cells", "another grid")] {
-        if found[part] != wanted[part] {
-            return Err(Error::new(
-                path.display(),
-                format!("this folder holds a diagnosis of {what}"),
-                remedy,
-            ));
+    match unlike(&found, &manifest(grid, meshes)?) {
+        Some(what) => {
+            let problem = format!("this folder holds a diagnosis of {what}");
+            Err(Error::new(path.display(), problem, remedy))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a folder's manifest has that is not in the one that is wanted.
+fn unlike(found: &serde_json::Value, wanted: &serde_json::Value) -> Option<String> {
+    let list = |of: &serde_json::Value, part: &str| of[part].as_array().cloned().unwrap_or_default();
+    if found["meshes"] != wanted["meshes"] {
+        return Some("other meshes".into());
+    }
+    // Folders of before have names alone.
+    if found.get("checksums").is_some() {
+        let (theirs, ours) = (list(found, "checksums"), list(wanted, "checksums"));
+        let names = list(wanted, "meshes");
+        if let Some(at) = (0..names.len()).find(|&at| theirs.get(at) != ours.get(at)) {
+            return Some(format!("another mesh by the name of {}", names[at].as_str().unwrap_or_default()));
         }
     }
-    Ok(())
+    let (theirs, ours) = (list(found, "cells"), list(wanted, "cells"));
+    let grown = !theirs.is_empty() && theirs.iter().all(|cell| ours.contains(cell));
+    (!grown).then(|| "another grid".into())
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
@@ -199,11 +220,12 @@ fn all_runs(grid: &Grid, sets: &HashMap<String, Set>, options: &Options) -> Resu
     if workers == 1 {
         work(&options.device)?;
     } else {
+        // A device is not shared between threads; those of the CPU hold nothing.
+        let cpu = || match options.device {
+            Device::CpuBf16 => Device::CpuBf16,
+            _ => Device::Cpu,
+        };
         std::thread::scope(|scope| -> Result<()> {
-            let cpu = || match options.device {
-                Device::CpuBf16 => Device::CpuBf16,
-                _ => Device::Cpu,
-            };
             let worker = || -> Result<()> {
                 let pool = ThreadPoolBuilder::new().num_threads(1).build();
                 let failed = |error| Error::new("threads", error, "close some programs");

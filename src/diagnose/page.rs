@@ -125,7 +125,8 @@ fn cell_table(grid: &Grid, results: &[RunResult]) -> String {
             mean(&end(|end| Some(end.of_mean))),
             mean(&end(|end| end.of_draw)),
             mean(&end(|end| Some(end.of_shuffled))),
-            mean(&end(|end| Some(end.of_zero))),
+            // The middle of the standard prior is no place of a learned one.
+            if cell.learned_prior() { "n/a".to_owned() } else { mean(&end(|end| Some(end.of_zero))) },
             mean(&end(|end| Some(end.empty))),
             mean(&end(|end| end.empty_drawn)),
             mean(&end(|end| Some(end.highest))),
@@ -209,6 +210,7 @@ fn group(cell: &Cell) -> String {
     match cell.role {
         Role::Schedule => "controls on binary planes".into(),
         Role::Blurred => "blurred binary planes".into(),
+        Role::Latent if cell.learned_prior() => "learned priors on binary planes".into(),
         Role::Latent => "other latents".into(),
         Role::Study | Role::Sweep => format!("{planes}, {}", likelihood(cell)),
     }

@@ -2,12 +2,12 @@
 
 use super::grid::Cell;
 use super::spectrum::{Metric, Predicted, Scope, Spectrum};
-use crate::model::{ACTIVE_VARIANCE, LatentKind};
+use crate::model::{ACTIVE_VARIANCE, LatentKind, PriorKind};
 use crate::ops::Reduction;
 use crate::train::{LikelihoodKind, Settings};
 use serde::Serialize;
 
-/// Of one cell with a Gaussian latent.
+/// Of one cell with a Gaussian latent and the standard prior.
 #[derive(Clone, Debug, Serialize)]
 pub struct Prediction {
     pub cell: String,
@@ -43,10 +43,10 @@ pub struct CurveValue {
 }
 
 impl Prediction {
-    /// `None` where the cell's latent is no Gaussian. `planes` are those that it trains on.
+    /// `None` where the cell's latent is no Gaussian, or has another prior than the theory. `planes` are those that it trains on.
     pub fn new(cell: &Cell, planes: &[&[f32]]) -> Option<Self> {
         let settings = &cell.settings;
-        if settings.latent.kind != LatentKind::Gaussian {
+        if settings.latent.kind != LatentKind::Gaussian || settings.latent.prior != PriorKind::Standard {
             return None;
         }
         let a = &settings.architecture;

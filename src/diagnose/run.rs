@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::files::write_atomic;
 use crate::model::LinearCode;
-use crate::train::{Losses, Settings, Trainer, Wait};
+use crate::train::{Losses, Settings, Trainer, Wait, start_prior};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -101,6 +101,7 @@ pub fn run(cell: &Cell, seed: u64, set: &Set, place: &Place) -> Result<RunResult
     let planes: Vec<&[f32]> = set.planes.iter().map(|planes| &planes.values[..]).collect();
     let code = LinearCode::fit(&settings.architecture, &planes)?;
     let mut trainer = Trainer::new(place.device, &settings, set.items.len(), Some(&code))?;
+    start_prior(&mut trainer.model, set.items, settings.seed)?;
     let mut result = RunResult {
         format: FORMAT,
         cell: cell.name.clone(),

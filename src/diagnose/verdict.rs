@@ -1,11 +1,13 @@
 //! Each claim of the study beside what the runs show.
 
+mod learned_priors;
+
 use super::grid::{Role, SEEDS};
 use super::run::RunResult;
 use crate::console;
 use crate::error::Result;
 use crate::hexplane::Representation;
-use crate::model::LatentKind;
+use crate::model::{LatentKind, PriorKind};
 use crate::train::Initialisation;
 use serde::{Deserialize, Serialize};
 
@@ -79,10 +81,12 @@ impl<'a> Runs<'a> {
         self.mean_of(|run| run.end.as_ref().map_or(f64::NAN, |end| end.of_mean))
     }
 
+    /// Of a standard prior.
     fn is(&self, representation: Representation, kind: LatentKind) -> bool {
         let settings = &self.first().settings;
         settings.representation == representation
             && settings.latent.kind == kind
+            && settings.latent.prior == PriorKind::Standard
             && settings.training.blur == 0.0
     }
 }
@@ -109,7 +113,7 @@ type Claim = fn(&[Runs]) -> Option<Verdict>;
 /// fewer seeds than a spread needs none is decided.
 pub fn verdicts(results: &[RunResult]) -> Vec<Verdict> {
     let cells = Runs::all(results);
-    let claims: [Claim; 8] = [
+    let claims: [Claim; 9] = [
         must_fail,
         explodes,
         collapses,
@@ -118,6 +122,7 @@ pub fn verdicts(results: &[RunResult]) -> Vec<Verdict> {
         no_schedule,
         continuous_repairs,
         other_latents_work,
+        learned_priors::repair,
     ];
     let mut found: Vec<Verdict> = claims.iter().filter_map(|claim| claim(&cells)).collect();
     let seeds = cells.iter().map(|cell| cell.runs.len()).min().unwrap_or(0);

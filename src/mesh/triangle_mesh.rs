@@ -29,6 +29,19 @@ impl Mesh {
         }))
     }
 
+    /// CRC-32 of all that the mesh holds, to tell two of one name apart.
+    pub fn checksum(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        // Lengths first: no two arrays run into each other.
+        for len in [self.positions.len(), self.normals.as_ref().map_or(0, Vec::len), self.triangles.len()] {
+            hasher.update(&(len as u64).to_le_bytes());
+        }
+        hasher.update(bytemuck::cast_slice(&self.positions));
+        hasher.update(bytemuck::cast_slice(self.normals.as_deref().unwrap_or_default()));
+        hasher.update(bytemuck::cast_slice(&self.triangles));
+        hasher.finalize()
+    }
+
     /// The mesh under a similarity; normals are turned, not scaled.
     pub fn transformed(
         &self,

@@ -76,7 +76,7 @@ impl Default for Bottleneck {
 /// Bounds that keep the products of sizes far from overflow; memory runs out long before.
 const MOST_CLASSES: usize = 1 << 24;
 const MOST_LEVELS: usize = 1 << 12;
-const MOST_COMPONENTS: usize = 1 << 12;
+pub const MOST_COMPONENTS: usize = 1 << 12;
 
 /// Of every latent with a rate.
 const OF_RATE: [&str; 5] = ["beta", "kl_warmup", "kl_cap", "free_bits", "kl_reduction"];

@@ -14,7 +14,7 @@ mod prior;
 
 pub use architecture::Architecture;
 pub use autoencoder::{Autoencoder, Halves};
-pub use bottleneck::{Bottleneck, LatentKind};
+pub use bottleneck::{Bottleneck, LatentKind, MOST_COMPONENTS};
 pub use flow::Flow;
 pub use latent::{Drawn, Posterior};
 pub use latent_basis::LatentBasis;

@@ -22,7 +22,7 @@ pub use data::{Item, Prepare};
 pub use evaluate::{Decoder, Encoder, highest_of_planes, linear_planes, mesh_of_planes};
 pub use likelihood::{Likelihood, LikelihoodKind};
 pub use log::{LogRow, MetricsLog};
-pub use prior::Prior;
+pub use prior::{Prior, start_prior};
 pub use run::{Options, prepare_all, train};
 pub use second_stage::{FitReport, FlowSettings, SecondStage, fit};
 pub use settings::{Extraction, Initialisation, Preset, Settings, Training};

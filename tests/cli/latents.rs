@@ -47,6 +47,55 @@ fn every_prior_is_sampled_and_each_draw_follows_from_its_seed() {
     }
 }
 
+/// Two meshes that are normalised as they are, one of them the one trained on: `compare` in the frame of each is then the frame
+/// of the samples.
+#[test]
+fn samples_are_compared_with_the_meshes_that_are_named() {
+    let place = with_latent(&["--latent", "gaussian", "--prior", "mixture", "--components", "1"]);
+    fs::create_dir(place.at("trained")).unwrap();
+    let corner = "v -0.9 -0.9 -0.9\nv 0.9 -0.9 -0.9\nv -0.9 0.9 -0.9\nv -0.9 -0.9 0.9\n";
+    place.put("trained/corner.obj", format!("{corner}f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"));
+    let kite = "v 0.9 0.1 0.9\nv -0.9 0.1 -0.9\nv -0.9 -0.1 0.9\nv 0.9 -0.1 -0.9\n";
+    place.put("trained/kite.obj", format!("{kite}f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"));
+    let sample = ["sample", "--run", "run", "-n", "3", "-o", "out", "--nearest-to", "trained"];
+    let found = rows(&place.succeeds(&[&sample[..], &["--json"]].concat()));
+    let compared = |a: &str, b: &str| {
+        let outcome = place.succeeds(&["compare", a, b, "--samples", "2000", "--json"]);
+        let metrics: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        metrics["chamfer_l1"].as_f64().unwrap()
+    };
+    // 500 samples beside 2,000 of another draw.
+    let alike = |a: f64, b: f64| (a / b - 1.0).abs() < 0.1;
+    let between = compared("trained/corner.obj", "trained/kite.obj");
+    let surfaces: Vec<&serde_json::Value> = found.iter().filter(|row| !row["file"].is_null()).collect();
+    assert!(!surfaces.is_empty(), "{found:?}");
+    for row in &surfaces {
+        let file = row["file"].as_str().unwrap();
+        let [corner, kite] = ["trained/corner.obj", "trained/kite.obj"].map(|mesh| compared(mesh, file));
+        let nearest = &row["nearest"];
+        assert_eq!(nearest["name"], if corner < kite { "corner" } else { "kite" }, "{row}");
+        assert!(alike(nearest["chamfer_l1"].as_f64().unwrap(), corner.min(kite)), "{row}: {corner} {kite}");
+        assert!(alike(nearest["between_meshes"].as_f64().unwrap(), between), "{row}: {between}");
+    }
+    let text = place.succeeds(&sample).stdout;
+    assert!(text.lines().any(|line| line.contains(", nearest corner at 0.")), "{text}");
+    assert!(text.lines().last().unwrap().contains("of 2 meshes: samples 0."), "{text}");
+
+    // One mesh has no other; without names nothing is compared.
+    let alone = ["sample", "--run", "run", "-n", "1", "-o", "out", "--nearest-to", "trained/corner.obj"];
+    let text = place.succeeds(&alone).stdout;
+    assert!(
+        text.lines().last().unwrap().contains("another one n/a; ratio n/a, about 1 for new ones"),
+        "{text}"
+    );
+    let plain = rows(&place.succeeds(&["sample", "--run", "run", "-n", "1", "-o", "out", "--json"]));
+    assert!(plain[0].get("nearest").is_none());
+    let none = ["sample", "--run", "run", "-o", "new", "--nearest-to", "none.obj"];
+    place.refuses(&none, 1, &["none.obj"]);
+    place.put("flat.obj", "v 0 0 0\n");
+    place.refuses(&["sample", "--run", "run", "-o", "new", "--nearest-to", "flat.obj"], 1, &["flat"]);
+}
+
 #[test]
 fn a_deterministic_latent_is_interpolated_and_not_sampled() {
     let place = with_run();

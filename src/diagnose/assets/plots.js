@@ -170,7 +170,7 @@
   const redraw = [
     chooser("group", "groups", distinct(data.cells.map((cell) => cell.group)), (group) => { time(group); levels(group); }),
     chooser("spectrum", "spectra", distinct(data.cells.map((cell) => cell.curve && cell.spectrum)), theory),
-    chooser("heat-cell", "heats", data.cells.filter((cell) => cell.runs[0].looks.some((look) => look.posterior)).map((cell) => cell.name), heat),
+    chooser("heat-cell", "heats", data.cells.filter((cell) => cell.runs[0].looks.some((look) => look.posterior?.by_channel.length)).map((cell) => cell.name), heat),
     edges,
   ];
   const all = () => redraw.forEach((draw) => draw());

@@ -51,6 +51,17 @@ fn concentric_spheres_in_closed_form() {
 }
 
 #[test]
+fn two_references_are_as_far_apart_as_compared() {
+    let [a, b] =
+        [0.6, 0.615].map(|radius| Reference::new(&sphere(6, radius, [0.0; 3]), &settings()).unwrap());
+    for most in [500, usize::MAX] {
+        // The sag of the chords, as above.
+        assert!((a.chamfer_l1(&b, most) - 0.015).abs() < 1e-4, "{}", a.chamfer_l1(&b, most));
+        assert_eq!(a.chamfer_l1(&b, most), b.chamfer_l1(&a, most));
+    }
+}
+
+#[test]
 fn shifted_cubes_in_closed_form() {
     // Faces on cell boundaries of 64 cells, so that the counts are the volumes.
     let found = compare(&cube(0.5, [0.0; 3]), &cube(0.5, [0.25, 0.0, 0.0]), &settings()).unwrap();

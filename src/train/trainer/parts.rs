@@ -1,4 +1,5 @@
-//! The gradients of the two sides of a loss with a rate, apart from each other.
+//! What a look at a training step finds beside its losses: the gradients of the two sides of a loss with a rate, apart from each
+//! other, and the divergence over all meshes.
 
 use super::{Item, Trainer};
 use crate::error::Result;
@@ -45,6 +46,29 @@ impl Trainer {
         let cosine = if a * b > 0.0 { dot(&without, &rate) / (a * b) } else { 0.0 };
         let scale = if measured == 0.0 { 0.0 } else { own / measured };
         Ok(Some(GradientParts { reconstruction: a, rate: b * scale, cosine }))
+    }
+
+    /// The divergence of a step in nats a mesh, over `passes` draws of all `items` with the noise of the steps to come; `None`
+    /// where the latent has none. Against a learned prior it is that of a draw, of which one batch says little.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn divergence(&mut self, items: &[Item], passes: usize) -> Result<Option<f64>> {
+        let Some(nats) = self.recorded.latent.rate.as_ref().map(|rate| rate.nats) else { return Ok(None) };
+        let draws = (passes * items.len()).div_ceil(self.batch);
+        let mut sum = 0.0;
+        for draw in 0..draws {
+            for slot in 0..self.batch {
+                let index = (draw * self.batch + slot) % items.len();
+                self.load(slot, &items[index], index)?;
+            }
+            for (input, values) in self.recorded.scalars(&self.settings, self.step + draw as u64) {
+                self.tape.load(input, 0, &values)?;
+            }
+            self.tape.forward(&self.model.parameters)?;
+            sum += f64::from(self.tape.value(nats)?[0]);
+        }
+        Ok(Some(sum / draws as f64))
     }
 
     fn gradient_at(&mut self, weight: Value, value: f64) -> Result<Vec<f32>> {
