@@ -52,7 +52,7 @@ def one(hexcuda, meshes, left_out, folder, latent):
         path = folder / f"samples-{kind}.json"
         if not path.exists():
             drawn = ["sample", "--run", folder, "-n", DRAWS, "-o", folder / f"samples-{kind}", "--json"]
-            text = run(hexcuda, *drawn, "--nearest-to", *meshes, "--", *options, stdout=subprocess.PIPE)
+            text = run(hexcuda, *drawn, *options, "--nearest-to", *meshes, stdout=subprocess.PIPE)
             path.write_text(text)
 
 
@@ -114,15 +114,15 @@ def table(folder):
             path = folder / latent / f"samples-{kind}.json"
             if not path.exists():
                 continue
-            content = json.loads(path.read_text())
-            samples = content["samples"]
+            samples = json.loads(path.read_text())
             health = [s["health"] for s in samples if s["health"]]
+            first = next((s for s in samples if s.get("nearest")), None)
             near = [s["nearest"]["chamfer_l1"] for s in samples if s.get("nearest")]
             cells = [
                 kind.replace("-", " "),
                 f"{sum(h['watertight'] for h in health)} of {len(samples)}",
                 f"{sum(h['components'] for h in health) / max(len(health), 1):.1f}",
-                f"{median(near) / content['between_training']:.2f}" if near else "n/a",
+                f"{median(near) / first['nearest']['between_meshes']:.2f}" if near else "n/a",
                 str(len({s["nearest"]["name"] for s in samples if s.get("nearest")})),
             ]
             print("|", " | ".join([latent, *scores, *cells]), "|")

@@ -184,22 +184,22 @@ def scores(mean):
 
 def samples_of(path):
     """What draws from one prior come to: health of their meshes, and how near they are to a head trained on."""
-    content = json.loads(path.read_text())
-    samples = content.get("samples", [])
+    samples = json.loads(path.read_text())
     health = [s["health"] for s in samples if s.get("health")]
     full = [h for h in health if h["faces"] > 0]
     near = [s["nearest"]["chamfer_l1"] for s in samples if s.get("nearest")]
-    between = content.get("between_training")
+    between = next((s["nearest"]["between_meshes"] for s in samples if s.get("nearest")), None)
     mean = lambda values: statistics.mean(values) if values else None
     return {
         "count": len(samples),
         "with_surface": len(full),
         "watertight": sum(bool(h["watertight"]) for h in full),
         "components": mean([h["components"] for h in full]),
+        "fragments": mean([s["fragments"] for s in samples if s.get("health")]),
         "non_manifold": mean([h["non_manifold_edges"] for h in full]),
         "nearest": mean(near),
         "nearest_least": min(near) if near else None,
-        "between_training": between,
+        "between": between,
         "ratio": mean(near) / between if near and between else None,
         "different_nearest": len({s["nearest"]["name"] for s in samples if s.get("nearest")}) or None,
     }
