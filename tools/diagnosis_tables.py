@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tables of docs/diagnosis.md from the folder of a diagnosis, as Markdown: `python3 tools/diagnosis_tables.py DIR`."""
+"""A page of docs/diagnosis from the folder of a diagnosis, as Markdown: `python3 tools/diagnosis_tables.py DIR TITLE COMMAND`."""
 import json
 import statistics
 import sys
@@ -15,14 +15,17 @@ def stat(values):
     return f"{mean:,.{digits}f} ± {statistics.stdev(values) if len(values) > 1 else 0:,.{digits}f}"
 
 
-def main(folder):
+def main(folder, title, command):
+    print(f"# {title}\n\n```sh\n{command}\n```\n\nWhat the words mean is in [method.md](../method.md#diagnosis), what follows from it in [diagnosis.md](../diagnosis.md).\n")
     print("| claim | verdict | effect ± spread | measure |\n|---|---|---|---|")
     for verdict in json.loads((folder / "verdicts.json").read_text()):
         effect = f"{verdict['effect']:.3f} ± {verdict['spread']:.3f}"
         print(f"| {verdict['claim']} | {verdict['outcome']} | {effect} | {verdict['measure']}. {verdict['why']} |")
     predictions = {p["cell"]: p for p in json.loads((folder / "predictions.json").read_text())}
-    print("\n| cell | predicted: nats, active, explained | nats | active | explained | by another's latent | empty | empty draws |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("\nA number is a mean ± standard deviation over the seeds. Predicted is linear theory for directions of a site's patch; explained is the share of the")
+    print("variance by the posterior's mean, by a draw from it, and by another mesh's latent; F is at 0.02, beside its ceiling.\n")
+    print("| cell | predicted: nats, active, explained | nats | active | explained: mean | draw | another's | empty | empty draws | F | ceiling |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for cell in json.loads((folder / "diagnosis.json").read_text())["cells"]:
         runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"runs/{cell['name']}-s*.json"))]
         last = [run["looks"][-1]["posterior"] for run in runs]
@@ -30,11 +33,13 @@ def main(folder):
         end = lambda key: stat([run["end"][key] for run in runs])
         predicted = predictions.get(cell["name"])
         site = predicted and predicted["site"]
-        text = f"{abs(site['rate']):,.1f}, {site['active']}, {1 - site['distortion'] / predicted['total']:.3f}" if site else "n/a"
-        print(f"| {cell['name']} | {text} | {stat(rate)} | {stat(active)} | {end('of_mean')} | {end('of_shuffled')} | {end('empty')} | {end('empty_drawn')} |")
+        # A fitted deviation of 0 has no finite rate.
+        nats = f"{abs(site['rate']):,.1f}" if site and site["rate"] is not None else "no limit"
+        text = f"{nats}, {site['active']}, {1 - site['distortion'] / predicted['total']:.3f}" if site else "n/a"
+        print(f"| {cell['name']} | {text} | {stat(rate)} | {stat(active)} | {end('of_mean')} | {end('of_draw')} | {end('of_shuffled')} | {end('empty')} | {end('empty_drawn')} | {end('score')} | {end('ceiling')} |")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 4:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -68,6 +68,7 @@ def course(grid, out):
 
 STUDY = (
     ("study", RED, "-", "binary, Gaussian latent"),
+    ("study-whole-weight", ORANGE, ":", "the same without warm-up"),
     ("study-continuous", BLUE, "--", "continuous, Gaussian latent"),
     ("study-deterministic", GREEN, "-.", "continuous, deterministic"),
 )
@@ -257,7 +258,7 @@ def pretty(name):
         "binary-free-bits": r"$10^{-3}$, free bits", "binary-cap": r"$10^{-3}$, capped",
         "binary-categorical": "categorical", "binary-fsq": "FSQ", "continuous-deterministic": "continuous, determ.",
         "continuous-mse-mean-1e-6": r"continuous, $10^{-6}$", "binary-bernoulli-sum-1": r"Bernoulli, $\beta=1$",
-        "study": "binary, Gaussian", "study-continuous": "continuous, Gaussian",
+        "study": "binary, Gaussian", "study-whole-weight": "no warm-up", "study-continuous": "continuous, Gaussian",
         "study-deterministic": "continuous, determ.",
     }
     if name in words:
