@@ -4,7 +4,8 @@
     tools/sets.py --hexcuda target/release/hexcuda --out DIR NAME=FOLDER...
 
 Each FOLDER holds the meshes of a set; the last four by name are left out of training. DIR/NAME/LATENT is a run, beside it are
-samples-own.json and samples-second-stage.json, and DIR/NAME.png has a row of draws a prior. What is there is not made again.
+samples-own.json and samples-second-stage.json; DIR/NAME.png has a row of draws a prior, DIR/NAME-way.png the way between two heads. What is
+there is not made again.
 Needs Pillow.
 """
 
@@ -18,6 +19,7 @@ SCORES = 0.01  # the threshold that tables name
 LEFT_OUT = 4
 DRAWS = 16
 STEPS = 300
+STEPS_OF_WAY = 9
 LATENTS = {
     "deterministic": ["--latent", "deterministic"],
     "gaussian": ["--latent", "gaussian", "--beta", "1e-6"],
@@ -58,38 +60,60 @@ def one(hexcuda, meshes, left_out, folder, latent):
 
 # Left edge, top, gap and the height of a line of text of the program's contact sheets (src/hexplane/picture/mod.rs).
 LEFT, TOP, GAP, LINE = 28 + 92, 28 + 16 + 8, 8, 16
-FRONT = 2
+FRONT, LEFT_VIEW = 2, 4
 
 
-def fronts(sheet):
-    """The front views of a contact sheet, one a block."""
+def views(sheet, view):
+    """One of the views of a contact sheet, once a block."""
     pitch = (sheet.width - 2 * 28 - 92 + GAP) // 6
     block = LINE + GAP + pitch + LINE
     top = TOP + LINE + GAP
     while top + pitch - GAP <= sheet.height:
-        left = LEFT + FRONT * pitch
+        left = LEFT + view * pitch
         yield sheet.crop((left, top, left + pitch - GAP, top + pitch - GAP))
         top += block
 
 
-def picture(folder, path):
-    """A row of draws a prior."""
+def grid(rows, path):
+    """Rows of a name and pictures."""
     from PIL import Image, ImageDraw
 
     tile, name = 96, 190
+    whole = Image.new("RGB", (name + max(len(tiles) for _, tiles in rows) * tile, len(rows) * tile), (16, 18, 21))
+    draw = ImageDraw.Draw(whole)
+    for at, (text, tiles) in enumerate(rows):
+        draw.text((10, at * tile + tile // 2 - 6), text, fill=(200, 204, 210))
+        for k, image in enumerate(tiles):
+            whole.paste(image.resize((tile - 4, tile - 4)), (name + k * tile + 2, at * tile + 2))
+    whole.quantize(64).save(path, optimize=True)
+
+
+def picture(folder, path):
+    """A row of draws a prior."""
+    from PIL import Image
+
     rows = []
     for latent in LATENTS:
         for kind in ("own", "second-stage"):
             sheet = folder / latent / f"samples-{kind}" / "planes.png"
             if sheet.exists():
-                rows.append((f"{latent}, {'own prior' if kind == 'own' else 'second stage'}", list(fronts(Image.open(sheet).convert("RGB")))))
-    whole = Image.new("RGB", (name + DRAWS * tile, len(rows) * tile), (16, 18, 21))
-    draw = ImageDraw.Draw(whole)
-    for at, (text, tiles) in enumerate(rows):
-        draw.text((10, at * tile + tile // 2 - 6), text, fill=(200, 204, 210))
-        for k, image in enumerate(tiles[:DRAWS]):
-            whole.paste(image.resize((tile - 4, tile - 4)), (name + k * tile + 2, at * tile + 2))
-    whole.quantize(64).save(path, optimize=True)
+                rows.append((f"{latent}, {'own prior' if kind == 'own' else 'second stage'}", list(views(Image.open(sheet).convert("RGB"), FRONT))))
+    grid(rows, path)
+
+
+def way(hexcuda, ends, folder, path):
+    """The way between two heads in the deterministic latent."""
+    from PIL import Image
+
+    steps = folder / "deterministic" / "way"
+    if not (steps / "way.json").exists():
+        text = run(hexcuda, "interpolate", "--run", folder / "deterministic", *ends, "-n", STEPS_OF_WAY, "-o", steps, "--json", stdout=subprocess.PIPE)
+        (steps / "way.json").write_text(text)
+    sheet = Image.open(steps / "planes.png").convert("RGB")
+    grid([("front", list(views(sheet, FRONT))), ("left", list(views(sheet, LEFT_VIEW)))], path)
+    health = [(row["health"], row["fragments"]) for row in json.loads((steps / "way.json").read_text())]
+    sound = sum(h["watertight"] and h["components"] == 1 for h, _ in health)
+    print(f"\nthe way between two heads: {sound} of {len(health)} meshes are watertight and in one piece, without {sum(n for _, n in health)} specks")
 
 
 def score(rows):
@@ -145,6 +169,7 @@ def main():
         picture(args.out / name, args.out / f"{name}.png")
         print(f"\n{name}: {len(meshes) - LEFT_OUT} heads trained on, {LEFT_OUT} left out, F-score at {SCORES}\n")
         table(args.out / name)
+        way(args.hexcuda, (meshes[2], meshes[13]), args.out / name, args.out / f"{name}-way.png")
 
 
 if __name__ == "__main__":
