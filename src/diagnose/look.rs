@@ -31,7 +31,7 @@ pub struct Look {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PosteriorLook {
-    /// Nats a mesh: the divergence from the prior; from a learned one by [`PASSES`] draws a mesh.
+    /// Nats a mesh: the divergence from the prior; from a learned one by several draws a mesh.
     pub rate: f64,
     pub active: usize,
     /// Nats by channel of the latent, summed over sites and views; none from a learned prior, whose divergence is one number
