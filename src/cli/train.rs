@@ -82,6 +82,9 @@ pub struct Args {
     /// The axis of the input that points up
     #[arg(long, allow_hyphen_values = true)]
     up: Option<Up>,
+    /// Write TensorBoard's event file beside metrics.csv
+    #[arg(long)]
+    tensorboard: bool,
     /// Print the memory plan of a step and stop
     #[arg(long)]
     plan: bool,
@@ -128,6 +131,7 @@ pub fn run(args: &Args) -> Result<()> {
         resume: args.resume,
         time: args.time,
         quiet: args.quiet,
+        tensorboard: args.tensorboard,
         device,
         interrupt: &INTERRUPT,
     };
