@@ -30,7 +30,7 @@ pub struct Args {
     device: DeviceChoice,
 }
 
-/// Where the page is.
+// Where the page is: its docs would stand in for those of the commands that have it.
 #[derive(Debug, clap::Args)]
 pub struct Address {
     /// 0: any that is free [default: 7878]

@@ -109,7 +109,8 @@ impl Runs {
         while let Some((folder, names)) = waiting.pop() {
             looked += 1;
             if is_run(&folder) {
-                let id = if names.is_empty() { ".".to_string() } else { names.join("~") };
+                // Not `.`, which a browser takes out of an address.
+                let id = if names.is_empty() { "~".to_string() } else { names.join("~") };
                 found.push((id, folder));
             } else if names.len() < DEPTH && looked < MOST_FOLDERS {
                 waiting.extend(folders(&folder).into_iter().map(|name| {

@@ -102,7 +102,8 @@ impl MetricsLog {
         let flushed = if due { self.file.flush() } else { Ok(()) };
         written.and(flushed).map_err(|error| Error::io(&self.path, &error))?;
         let Some(events) = &mut self.events else { return Ok(()) };
-        events.push(&row)?;
+        // As a resumed run finds them.
+        events.push(&as_written(&row))?;
         if due { events.flush() } else { Ok(()) }
     }
 
@@ -116,15 +117,31 @@ fn write_row(out: &mut impl Write, row: &LogRow) -> std::io::Result<()> {
     let mut row = *row;
     write!(out, "{}", row.step)?;
     for column in &COLUMNS {
-        match (*(column.slot)(&mut row), column.form) {
-            // What a run does not have.
-            (0.0, Form::Exact | Form::Short) => write!(out, ",0")?,
-            (value, Form::Seconds) => write!(out, ",{value:.3}")?,
-            (value, Form::Exact) => write!(out, ",{value:.9e}")?,
-            (value, Form::Short) => write!(out, ",{value:.6e}")?,
-        }
+        write!(out, ",{}", column.form.text(*(column.slot)(&mut row)))?;
     }
     writeln!(out)
+}
+
+impl Form {
+    fn text(self, value: f64) -> String {
+        match self {
+            // What a run does not have.
+            Self::Exact | Self::Short if value == 0.0 => "0".to_string(),
+            Self::Seconds => format!("{value:.3}"),
+            Self::Exact => format!("{value:.9e}"),
+            Self::Short => format!("{value:.6e}"),
+        }
+    }
+}
+
+/// A row with the numbers that reading it from the file gives.
+fn as_written(row: &LogRow) -> LogRow {
+    let mut row = *row;
+    for column in &COLUMNS {
+        let value = (column.slot)(&mut row);
+        *value = column.form.text(*value).parse().unwrap_or(*value);
+    }
+    row
 }
 
 /// The rows of a `metrics.csv`. A column that an older program did not write holds zeros.
@@ -156,15 +173,24 @@ impl MetricsFollower {
     /// # Errors
     /// A file that cannot be read, and the first line that is not a row.
     pub fn update(&mut self) -> Result<&[LogRow]> {
-        let failed = |error: std::io::Error| Error::io(&self.path, &error);
-        let mut file = File::open(&self.path).map_err(failed)?;
+        if let Err(error) = self.read_on() {
+            // The next look begins anew: somebody may have mended the file.
+            *self = Self::new(&self.path);
+            return Err(error);
+        }
+        Ok(&self.rows)
+    }
+
+    fn read_on(&mut self) -> Result<()> {
+        let path = self.path.clone();
+        let failed = |error: std::io::Error| Error::io(&path, &error);
+        let mut file = File::open(&path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let identity = identity(&metadata);
         if identity != self.file || metadata.len() < self.offset {
             // A run that was resumed has a new file.
-            *self = Self { file: identity, ..Self::new(&self.path) };
+            *self = Self { file: identity, ..Self::new(&path) };
         }
-        let failed = |error: std::io::Error| Error::io(&self.path, &error);
         file.seek(SeekFrom::Start(self.offset)).map_err(failed)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed)?;
@@ -178,7 +204,7 @@ impl MetricsFollower {
             }
             let row = self.row(line).ok_or_else(|| {
                 Error::new(
-                    format!("{}: line {}", self.path.display(), self.lines),
+                    format!("{}: line {}", path.display(), self.lines),
                     format!("expected the {} numbers of {}", self.names.len(), self.names.join(",")),
                     "remove the line and resume again",
                 )
@@ -186,7 +212,7 @@ impl MetricsFollower {
             self.rows.push(row);
         }
         self.offset += complete.len() as u64;
-        Ok(&self.rows)
+        Ok(())
     }
 
     fn row(&self, line: &str) -> Option<LogRow> {

@@ -53,7 +53,7 @@ impl Running {
 fn serve_prints_its_address_logs_refusals_and_ends_by_ctrl_c() {
     let place = Place::with_runs();
     let before = place.contents("runs");
-    let running = Running::start(&place, &["serve", "runs", "--port", "0"]);
+    let running = Running::start(&place, &["serve", "runs", "--port", "0", "--device", "cpu"]);
     assert_eq!(get(running.address, "/api/runs").json().as_array().unwrap().len(), 2);
     assert_eq!(get(running.address, "/api/runs/no%0Ane").status, 404);
     running.interrupt();
@@ -82,8 +82,8 @@ fn train_serves_itself_and_goes_on_serving() {
     let train =
         ["train", "a.obj", "--config", "tiny.toml", "--out", "runs/new", "-q", "--serve", "--port", "0"];
     let running = Running::start(&place, &train);
-    running.done("/api/runs/.");
-    assert_eq!(get(running.address, "/api/runs/./planes?of=decoded:0").status, 200);
+    running.done("/api/runs/~");
+    assert_eq!(get(running.address, "/api/runs/~/planes?of=decoded:0").status, 200);
     running.interrupt();
     assert!(place.at("runs/new/report.html").exists());
 }

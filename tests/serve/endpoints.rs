@@ -44,9 +44,9 @@ fn runs_are_listed_with_what_they_are() {
     let runs = served.json("/api/runs");
     assert_eq!(
         (&runs[0]["id"], &runs[0]["name"], &runs[0]["pair"]),
-        (&".".into(), &"binary".into(), &Value::Null)
+        (&"~".into(), &"binary".into(), &Value::Null)
     );
-    assert_eq!(served.json("/api/runs/.")["iso"], 0.5);
+    assert_eq!(served.json("/api/runs/~")["iso"], 0.5);
 }
 
 #[test]
