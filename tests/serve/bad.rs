@@ -51,7 +51,7 @@ fn nothing_outside_the_folder_can_be_named() {
 
 #[test]
 fn other_hosts_and_other_sites_are_refused() {
-    let served = Place::with_runs().serve();
+    let served = Served::runs();
     let asked = |headers: &str| raw(served.address, &request("GET", "/api/runs", headers, b"")).unwrap();
     for headers in ["Host: evil.example\r\n", "Host: localhost.evil.example\r\n", "Host: 192.0.2.7\r\n"] {
         served.refuses(asked(headers), 403, "Host");
@@ -82,7 +82,7 @@ fn another_address_wants_its_token() {
 
 #[test]
 fn what_is_too_large_is_not_taken_in() {
-    let served = Place::with_runs().serve();
+    let served = Served::runs();
     let start = |length: usize, path: &str| {
         let head = format!("POST {path} HTTP/1.1\r\n{}Content-Length: {length}\r\n\r\n", host(&served));
         raw(served.address, &[head.as_bytes(), b"v 0 0 0\n"].concat()).unwrap()
@@ -157,7 +157,7 @@ fn broken_files_of_a_run_are_told() {
 
 #[test]
 fn who_goes_away_in_the_middle_harms_nothing() {
-    let served = Place::with_runs().serve();
+    let served = Served::runs();
     for round in 0..10 {
         // In the middle of an answer, of a request, and of events.
         let mut stream = connect(served.address);
@@ -191,7 +191,7 @@ fn who_goes_away_in_the_middle_harms_nothing() {
 /// Requests with bytes changed, cut and put in: an answer or none, and the server lives. HEXCUDA_REQUESTS says how many.
 #[test]
 fn requests_that_are_no_requests_end_nothing() {
-    let served = Place::with_runs().serve();
+    let served = Served::runs();
     let body = br#"{"latent":null,"mesh":0,"strokes":[{"view":2,"mode":"raise","radius":3,"amount":1,"points":[[9,9]]}]}"#;
     let good = [
         request("GET", &format!("{CONTINUOUS}/mesh?of=decoded:0&iso=0.5&distance=1"), &host(&served), b""),

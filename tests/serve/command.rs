@@ -91,24 +91,33 @@ fn train_serves_itself_and_goes_on_serving() {
 /// The page of a folder hears of a run that appears in it, of its steps and snapshots, of its end, and that it is gone.
 #[test]
 fn events_follow_a_run() {
-    let place = Place::new();
+    let place = Place::with_runs();
     let served = place.serve();
     let mut stream = connect(served.address);
     let host = format!("Host: {}\r\n", served.address);
     stream.write_all(&request("GET", "/api/events", &host, b"")).unwrap();
     let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
     assert!(lines.next().unwrap().contains("200"));
+    let mut next = || {
+        let mut kind = String::new();
+        loop {
+            let line = lines.next().expect("the events go on");
+            if let Some(name) = line.strip_prefix("event: ") {
+                kind = name.to_string();
+            }
+            if let Some(data) = line.strip_prefix("data: ") {
+                return (kind, serde_json::from_str::<Value>(data).unwrap());
+            }
+        }
+    };
+    // Those that are there already: from now on nothing is missed.
+    let there = [next(), next()].map(|(kind, run)| (kind, run["id"].as_str().unwrap().to_string()));
+    assert_eq!(there, [("run".into(), "group~binary".into()), ("run".into(), "group~continuous".into())]);
     let train = ["train", "a.obj", "--config", "tiny.toml", "--out", "runs/new", "-q", "--steps", "60"];
     let mut child = place.command(&train).spawn().unwrap();
-    let mut kind = String::new();
-    let (mut state, mut step, mut snapshots, mut gone) = (Value::Null, 0, Vec::new(), false);
-    while !gone {
-        let line = lines.next().expect("the events go on");
-        if let Some(name) = line.strip_prefix("event: ") {
-            kind = name.to_string();
-        }
-        let Some(data) = line.strip_prefix("data: ") else { continue };
-        let data: Value = serde_json::from_str(data).unwrap();
+    let (mut state, mut step, mut snapshots) = (Value::Null, 0, Vec::new());
+    loop {
+        let (kind, data) = next();
         assert_eq!(data["id"], "new");
         match kind.as_str() {
             "run" => state = data["state"].clone(),
@@ -118,7 +127,7 @@ fn events_follow_a_run() {
                 step = now;
             }
             "snapshot" => snapshots.push(data["step"].as_u64().unwrap()),
-            "gone" => gone = true,
+            "gone" => break,
             other => panic!("{other}"),
         }
         if state == "done" && snapshots.last() == Some(&60) && place.at("runs/new").exists() {

@@ -8,7 +8,7 @@ use hexcuda::mesh::{Mesh, Similarity, io, normalise};
 
 #[test]
 fn the_page_is_there_and_may_load_nothing_from_elsewhere() {
-    let served = Place::with_runs().serve();
+    let served = Served::runs();
     let page = served.get("/");
     assert_eq!(page.status, 200);
     assert!(page.text().starts_with("<!doctype html>"), "{}", page.text());
@@ -51,7 +51,7 @@ fn runs_are_listed_with_what_they_are() {
 
 #[test]
 fn a_run_tells_its_settings_its_results_and_its_metrics() {
-    let served = Place::with_runs().serve();
+    let served = Served::runs();
     let run = served.json(CONTINUOUS);
     assert!(run["config"].as_str().unwrap().contains("planes = 32"), "{run}");
     assert_eq!(run["summary"]["steps"], 6);

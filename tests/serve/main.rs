@@ -127,6 +127,8 @@ fn copy(from: &Path, to: &Path) {
 struct Served {
     server: Option<Server>,
     address: SocketAddr,
+    /// What it serves, where no test needs it.
+    place: Option<Place>,
 }
 
 const CONTINUOUS: &str = "/api/runs/group~continuous";
@@ -139,7 +141,15 @@ impl Served {
         let url = server.url();
         let port = url.trim_start_matches("http://").split([':', '/']).nth(1).unwrap();
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port.parse().unwrap());
-        Self { server: Some(server), address }
+        Self { server: Some(server), address, place: None }
+    }
+
+    /// On runs of its own.
+    fn runs() -> Self {
+        let place = Place::with_runs();
+        let mut served = place.serve();
+        served.place = Some(place);
+        served
     }
 
     fn get(&self, path: &str) -> Reply {
