@@ -173,7 +173,7 @@ fn unit(v: [f32; 3]) -> [f32; 3] {
     v.map(|c| c / length)
 }
 
-fn is_surface(pixel: &[f32; 4]) -> bool {
+pub(super) fn is_surface(pixel: &[f32; 4]) -> bool {
     let normal = [pixel[1], pixel[2], pixel[3]];
     dot(normal, normal) >= SURFACE
 }
