@@ -87,10 +87,13 @@ impl Engine {
     }
 }
 
+/// The network in the checkpoint that a run had.
+type Loaded = (Stamp, Arc<Mutex<Engine>>);
+
 /// The networks that were used last.
 pub struct Engines {
     device: Device,
-    loaded: Mutex<Lru<PathBuf, (Stamp, Arc<Mutex<Engine>>)>>,
+    loaded: Mutex<Lru<PathBuf, Loaded>>,
 }
 
 impl Engines {

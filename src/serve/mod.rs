@@ -102,7 +102,7 @@ impl Server {
         format!("http://{host}:{}/{token}", self.address.port())
     }
 
-    /// Ends it, with what is being answered, but within [`GRACE`].
+    /// Ends it, with what is being answered, but within two seconds.
     pub fn stop(self) {
         // An error says that it has ended by itself.
         let _ = self.end.send(());

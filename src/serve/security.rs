@@ -142,11 +142,10 @@ pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next
         (None, Ok(())) => next.run(request).await,
         (None, Err(failure)) => failure.into_response(),
     };
-    if let Some(Problem(problem)) = response.extensions().get::<Problem>() {
-        if !guard.quiet {
-            let shown: String = asked.chars().take(200).collect();
-            console::note(format_args!("hexcuda: serve: {} {shown}: {problem}", response.status().as_u16()));
-        }
+    let problem = response.extensions().get::<Problem>().filter(|_| !guard.quiet);
+    if let Some(Problem(problem)) = problem {
+        let shown: String = asked.chars().take(200).collect();
+        console::note(format_args!("hexcuda: serve: {} {shown}: {problem}", response.status().as_u16()));
     }
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));

@@ -116,7 +116,7 @@ fn events_follow_a_run() {
     let train = ["train", "a.obj", "--config", "tiny.toml", "--out", "runs/new", "-q", "--steps", "60"];
     let mut child = place.command(&train).spawn().unwrap();
     let (mut state, mut step, mut snapshots) = (Value::Null, 0, Vec::new());
-    loop {
+    while state != "done" || snapshots.last() != Some(&60) {
         let (kind, data) = next();
         assert_eq!(data["id"], "new");
         match kind.as_str() {
@@ -127,14 +127,12 @@ fn events_follow_a_run() {
                 step = now;
             }
             "snapshot" => snapshots.push(data["step"].as_u64().unwrap()),
-            "gone" => break,
             other => panic!("{other}"),
         }
-        if state == "done" && snapshots.last() == Some(&60) && place.at("runs/new").exists() {
-            assert!(child.wait().unwrap().success());
-            fs::remove_dir_all(place.at("runs/new")).unwrap();
-        }
     }
+    assert!(child.wait().unwrap().success());
+    fs::remove_dir_all(place.at("runs/new")).unwrap();
+    while next().0 != "gone" {}
     assert!(snapshots.is_sorted() && snapshots.len() <= 12, "{snapshots:?}");
 }
 

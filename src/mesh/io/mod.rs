@@ -139,10 +139,10 @@ pub fn write(path: &Path, mesh: &Mesh) -> Result<()> {
     write_atomic(path, |writer| write_as(writer, mesh, format))
 }
 
-/// The bytes of a file, as [`write`] has them; `name` stands for the file in messages.
+/// The bytes of a file, as [`write()`] has them; `name` stands for the file in messages.
 ///
 /// # Errors
-/// As of [`write`].
+/// As of [`write()`].
 pub fn to_bytes(mesh: &Mesh, format: Format, name: &str) -> Result<Vec<u8>> {
     if let Some(fault) = mesh_fault(mesh) {
         return Err(Error::new(name, fault, "there is nothing to write: look at what made the mesh"));
