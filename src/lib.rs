@@ -21,6 +21,7 @@ pub mod nn;
 pub mod ops;
 pub mod report;
 pub mod rng;
+pub mod serve;
 pub mod shape;
 pub mod tape;
 pub mod train;

@@ -42,6 +42,18 @@ fn the_method_names_every_setting() {
 }
 
 #[test]
+fn the_page_about_serve_names_every_address() {
+    let (routes, page) = (document("src/serve/routes.rs"), document("docs/serve.md"));
+    let addresses: Vec<&str> =
+        routes.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(addresses.contains(&"/api/runs/{id}/planes"), "{addresses:?}");
+    for address in addresses {
+        let word = address.rsplit('/').find(|part| !part.starts_with('{')).unwrap();
+        assert!(page.contains(&format!("/{word}")), "docs/serve.md lacks {address}");
+    }
+}
+
+#[test]
 fn the_method_has_the_cameras() {
     let axis = |direction: [f32; 3]| {
         let at = direction.iter().position(|c| *c != 0.0).unwrap();

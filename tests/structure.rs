@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["nn"],
     &["model", "report", "check"],
     &["train"],
-    &["bench", "diagnose"],
+    &["bench", "diagnose", "serve"],
     &["cli"],
 ];
 

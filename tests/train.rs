@@ -74,6 +74,7 @@ fn run_on(device: Device, out: &Path, settings: &Settings, resume: bool, stop: b
         resume,
         time: None,
         quiet: true,
+        tensorboard: false,
         device,
         interrupt: &AtomicBool::new(stop),
     };
@@ -216,6 +217,7 @@ fn a_loss_that_is_not_finite_names_its_term_and_keeps_the_weights_before() {
         resume: false,
         time: None,
         quiet: true,
+        tensorboard: false,
         device: Device::Cpu,
         interrupt: &AtomicBool::new(false),
     };

@@ -4,6 +4,7 @@ mod bench;
 mod bottleneck;
 mod check;
 mod compare;
+mod demo;
 mod devices;
 mod diagnose;
 mod extract;
@@ -15,6 +16,7 @@ mod prior;
 mod rasterize;
 mod report;
 mod sample;
+mod serve;
 mod train;
 
 use crate::console;
@@ -45,6 +47,8 @@ enum Command {
     Head(head::Args),
     Diagnose(diagnose::Args),
     Report(report::Args),
+    Serve(serve::Args),
+    Demo(demo::Args),
     Bench(bench::Args),
     Check(check::Args),
     Devices(devices::Args),
@@ -66,6 +70,8 @@ pub fn run() -> Result<()> {
         Command::Head(args) => head::run(args),
         Command::Diagnose(args) => diagnose::run(args),
         Command::Report(args) => report::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => check::run(args),
         Command::Devices(args) => devices::run(args),

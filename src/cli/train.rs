@@ -1,10 +1,11 @@
 //! `hexcuda train`: meshes in, a trained autoencoder and its reconstructions out.
 
+use super::serve::{Address, interrupt, until};
 use super::{bottleneck, inputs};
 use crate::console;
 use crate::cuda::Precision;
 use crate::device::{Device, DeviceChoice};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hexplane::Representation;
 use crate::mesh::normalise::Up;
 use crate::nn::Schedule;
@@ -12,10 +13,7 @@ use crate::ops::Reduction;
 use crate::train::budget::{Budget, REFERENCE_BYTES, by_precision, on_card, reference};
 use crate::train::{self, Checkpoint, Initialisation, LikelihoodKind, Options, Preset, Settings};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 /// Train on meshes: planes, network, decoded mesh, metrics, report
 #[derive(Debug, clap::Args)]
@@ -82,6 +80,14 @@ pub struct Args {
     /// The axis of the input that points up
     #[arg(long, allow_hyphen_values = true)]
     up: Option<Up>,
+    /// Write TensorBoard's event file beside metrics.csv
+    #[arg(long)]
+    tensorboard: bool,
+    /// Show the run in a browser from its first step on; the page stays after the last one, until Ctrl-C
+    #[arg(long)]
+    serve: bool,
+    #[command(flatten)]
+    address: Address,
     /// Print the memory plan of a step and stop
     #[arg(long)]
     plan: bool,
@@ -111,8 +117,7 @@ pub fn run(args: &Args) -> Result<()> {
         None => default_folder(&meshes[0].0, settings.preset, args.resume),
     };
     // A second Ctrl-C while the checkpoint is written changes nothing.
-    ctrlc::set_handler(|| INTERRUPT.store(true, Ordering::SeqCst))
-        .map_err(|error| Error::new("Ctrl-C", error, "run hexcuda in another shell"))?;
+    let interrupt = interrupt()?;
     if !args.quiet {
         console::note(format_args!(
             "{} mesh(es), preset {:?} on {device}, into {}",
@@ -128,10 +133,17 @@ pub fn run(args: &Args) -> Result<()> {
         resume: args.resume,
         time: args.time,
         quiet: args.quiet,
+        tensorboard: args.tensorboard,
         device,
-        interrupt: &INTERRUPT,
+        interrupt,
     };
-    train::train(&settings, &meshes, &options)
+    let server = args.address.serve_beside(&options.out, args.serve)?;
+    train::train(&settings, &meshes, &options)?;
+    if let Some(server) = server {
+        until(interrupt);
+        server.stop();
+    }
+    Ok(())
 }
 
 /// Preset, then file, then command line; a resumed run starts from its own settings.

@@ -50,6 +50,13 @@ pub fn model_hash(model: &Autoencoder) -> Result<String> {
 impl Latent {
     /// Writes the file whole or not at all; returns its length in bytes.
     pub fn write(&self, path: &Path) -> Result<usize> {
+        let bytes = self.to_bytes()?;
+        write_atomic(path, |file| file.write_all(&bytes))?;
+        Ok(bytes.len())
+    }
+
+    /// The bytes of the file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let header = Header {
             shape: self.shape,
             transform: self.transform,
@@ -57,15 +64,14 @@ impl Latent {
             name: self.name.clone(),
         };
         let header =
-            serde_json::to_vec(&header).map_err(|error| Error::new(path.display(), error, "report this"))?;
+            serde_json::to_vec(&header).map_err(|error| Error::new(&self.name, error, "report this"))?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
         bytes.extend((header.len() as u32).to_le_bytes());
         bytes.extend(header);
         self.values.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
         bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-        write_atomic(path, |file| file.write_all(&bytes))?;
-        Ok(bytes.len())
+        Ok(bytes)
     }
 
     /// # Errors

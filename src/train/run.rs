@@ -3,7 +3,7 @@
 use super::augment::warped;
 use super::prior::start_prior;
 use super::trainer::Wait;
-use super::{Checkpoint, Item, LogRow, MetricsLog, Prepare, Settings, Trainer, results};
+use super::{Checkpoint, Inputs, Item, LogRow, MetricsLog, Prepare, Settings, Snapshots, Trainer, results};
 use crate::console;
 use crate::cpu::mapped::BlockFile;
 use crate::device::Device;
@@ -32,6 +32,8 @@ pub struct Options<'a> {
     /// Stop after this long, with results; the schedule is still that of all steps.
     pub time: Option<Duration>,
     pub quiet: bool,
+    /// Write TensorBoard's event file beside `metrics.csv`.
+    pub tensorboard: bool,
     /// What computes.
     pub device: Device,
     /// Set by Ctrl-C: the loop ends after the current step, with a checkpoint.
@@ -67,7 +69,11 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
     std::fs::create_dir_all(out).map_err(|error| Error::io(out, &error))?;
     let config = settings.to_toml()?;
     write_atomic(&out.join("config.toml"), |file| file.write_all(config.as_bytes()))?;
+    Inputs::write(out, &items[..meshes.len()])?;
     let mut log = MetricsLog::open(&out.join("metrics.csv"), trainer.step)?;
+    if options.tensorboard {
+        log = log.with_tensorboard()?;
+    }
     steps(&mut trainer, &items, settings, options, &mut log)?;
     let (judged, held_out) = (&items[..meshes.len()], prepare_all(&prepare, &options.held_out, 0, out)?);
     results::write(
@@ -124,6 +130,7 @@ fn same_run(path: &Path, found: &Settings, wanted: &Settings) -> Result<()> {
     found.training.steps = wanted.training.steps;
     found.training.checkpoint_every = wanted.training.checkpoint_every;
     found.training.cached_meshes = wanted.training.cached_meshes;
+    found.training.snapshots = wanted.training.snapshots;
     found.extraction = wanted.extraction.clone();
     found.metrics = wanted.metrics.clone();
     if found == *wanted {
@@ -158,6 +165,7 @@ fn steps(
 ) -> Result<()> {
     let path = options.out.join("checkpoint.safetensors");
     let total = settings.training.steps;
+    let mut snapshots = Snapshots::new(&options.out, settings)?;
     let mut watch = Watch::new(trainer.step, total, options.quiet, log);
     let mut interrupted = false;
     while trainer.step < total && !interrupted {
@@ -168,6 +176,7 @@ fn steps(
             let _ = noted.and_then(|()| Checkpoint::write(&path, trainer, settings));
             return Err(error);
         }
+        snapshots.note(trainer, settings, &items[0])?;
         interrupted = options.interrupt.load(Ordering::SeqCst);
         if options.time.is_some_and(|limit| watch.started.elapsed() >= limit) {
             break;

@@ -16,6 +16,7 @@ mod stl;
 
 use std::fmt::Display;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use super::Mesh;
@@ -135,13 +136,30 @@ pub fn write(path: &Path, mesh: &Mesh) -> Result<()> {
             "there is nothing to write: look at what made the mesh",
         ));
     }
-    write_atomic(path, |writer| match format {
+    write_atomic(path, |writer| write_as(writer, mesh, format))
+}
+
+/// The bytes of a file, as [`write()`] has them; `name` stands for the file in messages.
+///
+/// # Errors
+/// As of [`write()`].
+pub fn to_bytes(mesh: &Mesh, format: Format, name: &str) -> Result<Vec<u8>> {
+    if let Some(fault) = mesh_fault(mesh) {
+        return Err(Error::new(name, fault, "there is nothing to write: look at what made the mesh"));
+    }
+    let mut bytes = Vec::new();
+    write_as(&mut bytes, mesh, format).map_err(|error| Error::io(name, &error))?;
+    Ok(bytes)
+}
+
+fn write_as(writer: &mut impl Write, mesh: &Mesh, format: Format) -> std::io::Result<()> {
+    match format {
         Format::Obj => obj::write(writer, mesh),
         Format::Ply => ply::write(writer, mesh),
         Format::Stl => stl::write(writer, mesh),
         Format::Glb => glb_write::write_glb(writer, mesh),
         Format::Gltf => glb_write::write_gltf(writer, mesh),
-    })
+    }
 }
 
 fn too_large(place: impl Display, bytes: u64) -> Error {
