@@ -1,0 +1,109 @@
+// One view of the planes as a picture: silhouettes of binary planes; shaded depth and normals, depth, or normals of
+// continuous ones; and how two sets of planes differ.
+
+import { DEEP, FAR, SIDES, paintScale } from "./colour.js";
+import { VIEWS, dot } from "./geometry.js";
+
+/** @typedef {import("./binary.js").Planes} Planes */
+/** @typedef {"shaded" | "depth" | "normals"} Look */
+
+/** The difference of depth, in units of the frame, with the full colour. */
+export const DEPTH_RANGE = 0.02;
+/** The angle between normals, in degrees, with the darkest colour. */
+export const ANGLE_RANGE = 30;
+
+const KEY = unit([-0.55, 0.65, 0.62]), FILL = unit([0.85, 0.05, 0.45]);
+
+/** @param {[number, number, number]} v @returns {[number, number, number]} */
+function unit(v) {
+  const length = Math.hypot(v[0], v[1], v[2]);
+  return [v[0] / length, v[1] / length, v[2] / length];
+}
+
+/** @param {number} low @param {number} high @param {number} value */
+function ramp(low, high, value) {
+  const t = Math.max(0, Math.min(1, (value - low) / (high - low)));
+  return t * t * (3 - 2 * t);
+}
+
+/**
+ * How far a pixel belongs to the surface, from 0 to 1: the length of its normal, or its occupancy.
+ * @param {Planes} planes @param {number} place of the pixel's first value
+ */
+export function presence(planes, place) {
+  const { values, channels } = planes;
+  if (channels === 1) return Math.max(0, Math.min(1, values[place]));
+  return ramp(0.3, 0.7, Math.hypot(values[place + 1], values[place + 2], values[place + 3]));
+}
+
+/**
+ * @param {Planes} planes @param {number} view @param {Look} look @param {[number, number, number]} ink of silhouettes
+ * @param {Uint8ClampedArray} out RGBA
+ */
+export function paintView(planes, view, look, ink, out) {
+  const { size, channels, values } = planes, { right, up, forward } = VIEWS[view], start = view * size * size * channels;
+  const normal = new Float32Array(3);
+  for (let pixel = 0; pixel < size * size; pixel++) {
+    const place = start + pixel * channels, at = 4 * pixel, alpha = presence(planes, place);
+    out[at + 3] = 255 * alpha;
+    if (channels === 1) {
+      out[at] = ink[0]; out[at + 1] = ink[1]; out[at + 2] = ink[2];
+      continue;
+    }
+    if (alpha === 0) continue;
+    const length = Math.hypot(values[place + 1], values[place + 2], values[place + 3]);
+    for (let k = 0; k < 3; k++) normal[k] = values[place + 1 + k] / length;
+    if (look === "depth") paintScale(DEEP, values[place] * 1.25 - 0.05, out, at);
+    else if (look === "normals") for (let k = 0; k < 3; k++) out[at + k] = 255 * (0.5 + 0.5 * normal[k]);
+    else {
+      // The clay of the meshes under the same lights, a little darker with depth.
+      const x = dot(right, normal), y = dot(up, normal), z = -dot(forward, normal);
+      const key = Math.max(0, (KEY[0] * x + KEY[1] * y + KEY[2] * z + 0.15) / 1.15), fill = Math.max(0, (FILL[0] * x + FILL[1] * y + FILL[2] * z + 0.35) / 1.35);
+      const dim = 1.08 - 0.5 * ramp(0.05, 0.75, values[place]);
+      for (let k = 0; k < 3; k++) {
+        const light = [0.15, 0.155, 0.165][k] + [1.05, 0.98, 0.88][k] * key + [0.2, 0.25, 0.33][k] * fill;
+        const linear = [0.6, 0.49, 0.41][k] * light * dim;
+        out[at + k] = 255 * (linear / (1 + 0.18 * linear)) ** (1 / 2.2);
+      }
+    }
+  }
+}
+
+/**
+ * What `b` has other than `a`: which silhouette reaches further, or depth (too deep counts as lacking, too near as extra) and the angle
+ * between normals where both have a surface.
+ * @param {Planes} a @param {Planes} b @param {number} view @param {Look} look @param {Uint8ClampedArray} out RGBA
+ */
+export function paintDifference(a, b, view, look, out) {
+  const { size, channels } = a, start = view * size * size * channels;
+  for (let pixel = 0; pixel < size * size; pixel++) {
+    const place = start + pixel * channels, at = 4 * pixel, here = presence(a, place), there = presence(b, place);
+    const both = Math.min(here, there), off = there - here;
+    let side = off < 0 ? 0 : 1, share = Math.abs(off), ground = 0.14 * both;
+    if (channels === 4 && both > 0.5) {
+      if (look === "normals") {
+        paintScale(FAR, angleBetween(a, b, place) / ANGLE_RANGE, out, at);
+        out[at + 3] = 255 * both;
+        continue;
+      }
+      const further = 2 * (b.values[place] - a.values[place]);
+      side = further > 0 ? 0 : 1;
+      share = Math.max(share, Math.min(1, Math.abs(further) / DEPTH_RANGE));
+    }
+    const alpha = share + (1 - share) * ground;
+    for (let k = 0; k < 3; k++) out[at + k] = alpha ? (SIDES[side][k] * share + 128 * (1 - share) * ground) / alpha : 0;
+    out[at + 3] = 255 * alpha;
+  }
+}
+
+/** Degrees between the normals of a pixel. @param {Planes} a @param {Planes} b @param {number} place */
+export function angleBetween(a, b, place) {
+  let product = 0, one = 0, two = 0;
+  for (let k = 1; k < 4; k++) {
+    const p = a.values[place + k], q = b.values[place + k];
+    product += p * q;
+    one += p * p;
+    two += q * q;
+  }
+  return (180 / Math.PI) * Math.acos(Math.max(-1, Math.min(1, product / (Math.sqrt(one * two) || 1))));
+}
