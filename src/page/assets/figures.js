@@ -23,6 +23,9 @@ function scoreAt(column, threshold) {
 /** Scores of meshes near their ceiling differ in the fourth digit. @param {number | null} score */
 const scored = (score) => (score === null ? "n/a" : score.toFixed(4));
 
+/** Thresholds come as single floats. @param {number} value */
+const short = (value) => String(Number(value.toPrecision(3)));
+
 /** One line for the pane of the mesh: its F-score beside the ceiling's. @param {RunDetails} run @param {number} mesh */
 export function headline(run, mesh) {
   const results = resultsOf(run, mesh);
@@ -53,18 +56,18 @@ export function showFigures(root, run, mesh) {
   }
   const scores = ((results.ceiling && results.ceiling.scores) || []).map((/** @type {Json} */ score) => score.threshold);
   /** @type {[string, (column: Json) => string][]} */
-  const rows = scores.map((/** @type {number} */ threshold) => [`F at ${plain(threshold)}`, (/** @type {Json} */ column) => scored(scoreAt(column, threshold))]);
+  const rows = scores.map((/** @type {number} */ threshold) => [`F at ${short(threshold)}`, (/** @type {Json} */ column) => scored(scoreAt(column, threshold))]);
   rows.push(["Chamfer L1, units", (column) => plain(column.chamfer_l1)], ["95 % Hausdorff, units", (column) => plain(column.hausdorff_95)],
     ["normals, mean cosine", (column) => plain(column.normal_consistency)], ["volume IoU", (column) => plain(column.volume_iou)],
     ["triangles", (column) => (column.health ? counted(column.health.faces) : "n/a")]);
   const head = make("tr", {}, make("th", { scope: "col" }, ""), ...COLUMNS.map(([, name]) => make("th", { scope: "col" }, name)));
   const body = rows.map(([name, read]) => make("tr", {}, make("th", { scope: "row" }, name), ...COLUMNS.map(([key]) => make("td", {}, results[key] ? read(results[key]) : "n/a"))));
   const middle = scores.length > 1 ? scores[1] : scores[0];
-  const picture = make("div", { class: "bullet-row" }, make("span", {}, `F at ${plain(middle)}`), make("span", {}, scored(scoreAt(results.mesh, middle))));
+  const picture = make("div", { class: "bullet-row" }, make("span", {}, `F at ${short(middle)}`), make("span", {}, scored(scoreAt(results.mesh, middle))));
   const none = run.summary && run.summary.no_surface && run.summary.no_surface.mesh;
   root.replaceChildren(...(none ? [make("p", { class: "notice" }, `No surface at ${plain(none.iso)}: the highest occupancy is ${plain(none.highest_occupancy)}.`)] : []),
     picture, bullet(results, middle),
-    make("p", { class: "quiet keys" }, make("i", { class: "tick bar" }), "network ", make("i", { class: "tick linear" }), "linear code ", make("i", { class: "tick ceiling" }), "ceiling: no network between"),
+    make("p", { class: "quiet keys" }, make("i", { class: "tick network" }), "network ", make("i", { class: "tick linear" }), "linear code ", make("i", { class: "tick ceiling" }), "ceiling: no network between"),
     make("div", { class: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...body))));
 }
 

@@ -2,7 +2,7 @@
 
 import { FAR, paintLegend } from "./colour.js";
 import { Curves } from "./curves.js";
-import { byId, counted, fillSelect, latestOnly } from "./dom.js";
+import { byId, counted, fillSelect, latestOnly, plain } from "./dom.js";
 import { Editor } from "./edit.js";
 import { headline, showFigures, showSettings } from "./figures.js";
 import { meshesOf, startDropping, startInterpolation, startSampling } from "./latent.js";
@@ -116,7 +116,7 @@ function showData() {
   byId("triangles", HTMLOutputElement).textContent = shown ? `${counted(shown.indices.length / 3)} triangles, ${counted(shown.positions.length / 3)} vertices` : "no triangles";
   byId("distance-scale", HTMLElement).hidden = !page.distance;
   const far = shown && shown.distances;
-  byId("distance-text", HTMLElement).textContent = !far ? (shown && page.distance ? "no input to compare with" : "") : `median ${median(far).toExponential(1).replace("-", "\u2212")}`;
+  byId("distance-text", HTMLElement).textContent = !far ? (shown && page.distance ? "no input to compare with" : "") : `median ${plain(median(far))}`;
   showLegend(byId("legend", HTMLElement), net, run.latent_shape);
   readPixel();
 }

@@ -3,19 +3,18 @@
 
 import { Camera, steer } from "./camera.js";
 import { FAR } from "./colour.js";
-import { VIEWS, edgesOf, smoothed } from "./geometry.js";
+import { edgesOf, smoothed } from "./geometry.js";
 import { MARK_FRAGMENT, MARK_VERTEX, SURFACE_FRAGMENT, SURFACE_VERTEX, buildProgram } from "./shaders.js";
 
 /** @typedef {import("./binary.js").Mesh} Mesh */
 /** @typedef {import("./geometry.js").Vector} Vector */
-/** A ray through the cube, the view it belongs to, and the point where it meets the surface. @typedef {{ view: number, from: Vector, to: Vector, point: Vector | null }} Mark */
+/** A ray through the cube and the point where it meets the surface. @typedef {{ from: Vector, to: Vector, point: Vector | null }} Mark */
 /**
  * What is on the card of one mesh.
  * @typedef {{ array: WebGLVertexArrayObject, buffers: WebGLBuffer[], faces: WebGLBuffer, count: number, lines: WebGLBuffer | null, ends: number }} Shape
  */
 /** @typedef {Record<string, WebGLUniformLocation | null>} Places */
 
-const CUBE = new Float32Array([-1, 1].flatMap((a) => [-1, 1].flatMap((b) => [[-1, a, b, 1, a, b], [a, -1, b, a, 1, b], [a, b, -1, a, b, 1]].flat())));
 const RAMP = new Float32Array(FAR.flat().map((value) => value / 255));
 
 export class MeshPane {
@@ -32,7 +31,8 @@ export class MeshPane {
     this.farthest = 0;
     /** @type {Mark | null} */
     this.mark = null;
-    this.marks = new Float32Array(6 + 3 + 15);
+    /** The ray's ends and the point. */
+    this.marks = new Float32Array(9);
     /** @type {WebGL2RenderingContext | null} */
     this.gl = null;
     canvas.addEventListener("webglcontextlost", (event) => { event.preventDefault(); this.gl = null; this.shape = null; });
@@ -59,17 +59,12 @@ export class MeshPane {
     gl.enable(gl.POLYGON_OFFSET_FILL);
     gl.polygonOffset(1, 1);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
-    const points = (/** @type {Float32Array} */ data, /** @type {number} */ usage) => {
-      const array = gl.createVertexArray(), buffer = gl.createBuffer();
-      gl.bindVertexArray(array);
-      gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-      gl.bufferData(gl.ARRAY_BUFFER, data, usage);
-      gl.enableVertexAttribArray(0);
-      gl.vertexAttribPointer(0, 3, gl.FLOAT, false, 0, 0);
-      return { array, buffer };
-    };
-    this.cube = points(CUBE, gl.STATIC_DRAW);
-    this.ray = points(this.marks, gl.DYNAMIC_DRAW);
+    this.ray = { array: gl.createVertexArray(), buffer: gl.createBuffer() };
+    gl.bindVertexArray(this.ray.array);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.ray.buffer);
+    gl.bufferData(gl.ARRAY_BUFFER, this.marks, gl.DYNAMIC_DRAW);
+    gl.enableVertexAttribArray(0);
+    gl.vertexAttribPointer(0, 3, gl.FLOAT, false, 0, 0);
     this.gl = gl;
   }
 
@@ -114,17 +109,11 @@ export class MeshPane {
   setMark(mark) {
     this.mark = mark;
     if (!mark || !this.gl || !this.ray) return;
-    const { right, up, forward } = VIEWS[mark.view], m = this.marks;
-    m.set(mark.from, 0);
-    m.set(mark.to, 3);
-    m.set(mark.point || mark.to, 6);
-    // The outline of the face of the cube that the view looks through.
-    for (let corner = 0; corner < 5; corner++) {
-      const u = corner === 1 || corner === 2 ? 1 : -1, v = corner === 2 || corner === 3 ? 1 : -1;
-      for (let k = 0; k < 3; k++) m[9 + 3 * corner + k] = right[k] * u + up[k] * v - forward[k];
-    }
+    this.marks.set(mark.from, 0);
+    this.marks.set(mark.to, 3);
+    this.marks.set(mark.point || mark.to, 6);
     this.gl.bindBuffer(this.gl.ARRAY_BUFFER, this.ray.buffer);
-    this.gl.bufferSubData(this.gl.ARRAY_BUFFER, 0, m);
+    this.gl.bufferSubData(this.gl.ARRAY_BUFFER, 0, this.marks);
   }
 
   /** @param {Camera} camera @param {boolean} dark */
@@ -172,21 +161,16 @@ export class MeshPane {
   /** @param {WebGL2RenderingContext} gl @param {Camera} camera @param {number} ratio @param {boolean} dark */
   drawMark(gl, camera, ratio, dark) {
     const places = this.markPlaces;
-    if (!places || !this.lines || !this.cube || !this.ray) return;
+    if (!places || !this.lines || !this.ray) return;
     gl.useProgram(this.lines);
     gl.uniformMatrix4fv(places.projection, false, camera.projection);
     gl.uniformMatrix4fv(places.view, false, camera.view);
     gl.uniform1f(places.size, 0);
     gl.enable(gl.BLEND);
-    const grey = dark ? 0.75 : 0.25;
-    gl.uniform4f(places.ink, grey, grey, grey, 0.25);
-    gl.bindVertexArray(this.cube.array);
-    gl.drawArrays(gl.LINES, 0, CUBE.length / 3);
     if (dark) gl.uniform4f(places.ink, 0.42, 0.74, 0.94, 1);
     else gl.uniform4f(places.ink, 0, 0.39, 0.62, 1);
     gl.bindVertexArray(this.ray.array);
     gl.drawArrays(gl.LINES, 0, 2);
-    gl.drawArrays(gl.LINE_STRIP, 3, 5);
     if (this.mark && this.mark.point) {
       // Seen through the surface too: the point may be on the far side.
       gl.disable(gl.DEPTH_TEST);
@@ -231,7 +215,7 @@ export class Stage {
   frame(now) {
     const begun = performance.now();
     this.waiting = false;
-    const more = this.camera.advance(Math.min(0.05, (now - this.before) / 1000), this.held.size > 0);
+    const more = this.camera.advance(Math.min(0.1, (now - this.before) / 1000), this.held.size > 0);
     this.before = now;
     for (let i = 0; i < this.panes.length; i++) this.panes[i].draw(this.camera, this.dark);
     this.costs[this.frames++ % this.costs.length] = performance.now() - begun;

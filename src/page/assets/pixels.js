@@ -8,7 +8,7 @@ import { VIEWS, dot } from "./geometry.js";
 /** @typedef {"shaded" | "depth" | "normals"} Look */
 
 /** The difference of depth, in units of the frame, with the full colour. */
-export const DEPTH_RANGE = 0.02;
+export const DEPTH_RANGE = 0.005;
 /** The angle between normals, in degrees, with the darkest colour. */
 export const ANGLE_RANGE = 30;
 

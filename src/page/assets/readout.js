@@ -30,7 +30,7 @@ export function depthAt(planes, mesh, pixel) {
  * @returns {Mark}
  */
 export function markOf(pixel, size, depth) {
-  return { view: pixel.view, from: pointAt(pixel, size, 0), to: pointAt(pixel, size, 1), point: depth === null ? null : pointAt(pixel, size, depth) };
+  return { from: pointAt(pixel, size, 0), to: pointAt(pixel, size, 1), point: depth === null ? null : pointAt(pixel, size, depth) };
 }
 
 /**
