@@ -1,4 +1,5 @@
-// The two binary formats of the server: planes (HXPL) and meshes (HXMS), little-endian.
+// The binary formats of the server, planes (HXPL) and meshes (HXMS), and the small one of meshes inside a file (HXMC); all
+// little-endian.
 
 /**
  * Six planes: `[6, size, size, channels]`, of depth and normal (4 channels) or occupancy (1).
@@ -52,12 +53,48 @@ export function decodePlanes(bytes) {
   return { size, channels, values };
 }
 
+/** @param {ArrayBuffer} bytes @returns {Mesh} */
+export function decodeMesh(bytes) {
+  return bytes.byteLength > 3 && new Uint8Array(bytes, 3, 1)[0] === 67 /* C */ ? unpackMesh(bytes) : viewMesh(bytes);
+}
+
+/**
+ * The packed mesh of a file: after the header for each axis the low bytes, then the high bytes of zigzag differences of
+ * 16-bit coordinates; then indices, each as a variable-length number: how far below the next unused one it is (0: that one).
+ * Distances follow as the low bytes, then the high bytes of half-precision numbers.
+ * @param {ArrayBuffer} buffer
+ * @returns {Mesh}
+ */
+function unpackMesh(buffer) {
+  const view = opened(buffer, "HXMC", 36), bytes = new Uint8Array(buffer);
+  const count = view.getUint32(8, true), triangles = view.getUint32(12, true), near = (view.getUint32(16, true) & 1) === 1;
+  const step = view.getFloat32(32, true), positions = new Float32Array(3 * count), indices = new Uint32Array(3 * triangles);
+  for (let axis = 0; axis < 3; axis++) {
+    const from = view.getFloat32(20 + 4 * axis, true), low = 36 + 2 * axis * count, high = low + count;
+    for (let i = 0, value = 0; i < count; i++) {
+      const zigzag = bytes[low + i] | (bytes[high + i] << 8);
+      value = (value + ((zigzag >> 1) ^ -(zigzag & 1))) & 65535;
+      positions[3 * i + axis] = from + step * value;
+    }
+  }
+  let place = 36 + 6 * count;
+  for (let i = 0, next = 0; i < indices.length; i++) {
+    let below = 0, shift = 0, byte;
+    do { byte = bytes[place++]; below |= (byte & 127) << shift; shift += 7; } while (byte & 128);
+    indices[i] = next - below;
+    if (below === 0) next++;
+  }
+  if (bytes.length !== place + (near ? 2 * count : 0)) throw new Error(`a packed mesh of ${count} vertices and ${triangles} triangles does not fill ${bytes.length} bytes`);
+  const table = halfTable();
+  return { positions, indices, distances: near ? Float32Array.from({ length: count }, (_, i) => table[bytes[place + i] | (bytes[place + count + i] << 8)]) : null };
+}
+
 /**
  * The arrays are views of `bytes`, without a copy.
  * @param {ArrayBuffer} bytes
  * @returns {Mesh}
  */
-export function decodeMesh(bytes) {
+function viewMesh(bytes) {
   const view = opened(bytes, "HXMS", 20);
   const vertices = view.getUint32(8, true), triangles = view.getUint32(12, true), near = (view.getUint32(16, true) & 1) === 1;
   const corners = 20 + 12 * vertices, end = corners + 12 * triangles;

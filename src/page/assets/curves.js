@@ -64,6 +64,8 @@ export class Curves {
     this.steps = 1;
     /** @type {number | null} */
     this.mark = null;
+    /** @type {number[]} */
+    this.stops = [];
     /** @type {number | null} */
     this.chosen = null;
     this.width = 0;
@@ -96,10 +98,11 @@ export class Curves {
     return steps.length ? Number(steps[steps.length - 1]) : 0;
   }
 
-  /** @param {number | null} step */
-  setMark(step) {
-    if (step === this.mark) return;
+  /** @param {number | null} step that is shown @param {number[]} stops steps of which there is a snapshot */
+  setMark(step, stops) {
+    if (step === this.mark && stops.join() === this.stops.join()) return;
     this.mark = step;
+    this.stops = stops;
     this.draw();
   }
 
@@ -118,18 +121,19 @@ export class Curves {
     }
     const divergence = this.drawable("kl"), foot = Math.max(90, this.height - (width < 400 ? 42 : 26) - 18);
     const tall = divergence ? Math.round(0.58 * foot) : foot;
-    const left = 44, right = width - 6, first = 0, end = Math.max(this.steps, this.last(), 1);
+    const left = 44, right = width - 8, first = 0, end = Math.max(this.steps, this.last(), 1);
     const x = (/** @type {number} */ step) => left + ((step - first) / (end - first)) * (right - left);
     const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${foot + 18}`, width, height: foot + 18, tabindex: 0, role: "img",
       "aria-label": `Losses of ${counted(this.last())} steps; the last is ${plain(Number(this.at("loss", steps.length - 1)))}. Arrow keys read the values.` });
     const gap = roundGap(end / (width < 280 ? 3 : 5));
     for (let step = 0; step <= end; step += gap) {
       svg.append(makeSvg("line", { class: "grid", x1: x(step), x2: x(step), y1: 8, y2: foot }));
-      svg.append(makeSvg("text", { x: x(step), y: foot + 14, "text-anchor": "middle" }, counted(step)));
+      svg.append(makeSvg("text", { x: x(step), y: foot + 14, "text-anchor": x(step) > right - 14 ? "end" : "middle" }, counted(step)));
     }
     const scales = new Map(), losses = this.panel(svg, lines, x, 8, tall, left, right);
     for (const line of lines) scales.set(line.key, losses);
     if (divergence) scales.set("kl", this.panel(svg, [DIVERGENCE], x, tall + 14, foot, left, right));
+    for (const stop of this.stops) svg.append(makeSvg("line", { class: "stop", x1: x(stop), x2: x(stop), y1: foot - 3, y2: foot + 2 }));
     if (this.mark !== null) svg.append(makeSvg("line", { class: "mark", x1: x(this.mark), x2: x(this.mark), y1: 2, y2: foot }));
     const cursor = makeSvg("line", { class: "cursor", y1: 8, y2: foot, visibility: "hidden" });
     const shown = divergence ? [...lines, DIVERGENCE] : lines;

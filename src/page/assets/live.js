@@ -17,35 +17,58 @@ const BEAT = 450;
 export function startScrubber(page, curves) {
   const slider = byId("snapshot", HTMLInputElement), text = byId("snapshot-text", HTMLOutputElement), play = byId("play", HTMLButtonElement);
   let playing = 0;
-  const stops = () => (page.run && page.mesh === 0 ? page.run.snapshots : []);
+  /** Steps that can be shown; the last one is the run as it is. */
+  const stops = () => {
+    const { run } = page;
+    if (!run) return [];
+    const all = page.mesh === 0 ? run.snapshots : [], end = run.state === "training" && all.length ? all[all.length - 1] : run.step;
+    return [...all.filter((step) => step < end), end];
+  };
+  const placeNow = () => {
+    const all = stops(), { subject } = page, place = subject.kind === "snapshot" ? all.indexOf(subject.step) : -1;
+    return place < 0 ? all.length - 1 : place;
+  };
   const refresh = () => {
     const { run, subject } = page;
     if (!run) return;
-    const all = stops();
-    slider.max = String(all.length);
-    slider.value = String(subject.kind === "snapshot" ? Math.max(0, all.indexOf(subject.step)) : all.length);
-    slider.disabled = play.disabled = all.length === 0;
-    slider.title = all.length ? "" : page.mesh === 0 ? "This run kept no snapshots." : "Snapshots are of the first mesh.";
-    const step = subject.kind === "snapshot" ? subject.step : run.state === "training" && all.length ? all[all.length - 1] : run.step;
-    text.textContent = subject.kind === "snapshot" ? `step ${counted(step)}` : run.state === "training" ? "live" : all.length ? "end" : "no snapshots";
-    slider.setAttribute("aria-valuetext", `step ${counted(step)}`);
-    curves.setMark(subject.kind === "snapshot" ? subject.step : null);
+    const all = stops(), step = all[placeNow()], last = subject.kind !== "snapshot" || step === all[all.length - 1];
+    // As long as the axis of the curves above, so that the thumb stands under its step.
+    slider.max = String(Math.max(run.steps, run.step));
+    slider.value = String(step);
+    slider.disabled = play.disabled = all.length < 2;
+    slider.title = all.length > 1 ? "" : page.mesh === 0 ? "This run kept no snapshots." : "Snapshots are of the first mesh.";
+    text.textContent = `step ${counted(step)}${!last ? "" : run.state === "training" ? ", live" : ", end"}`;
+    slider.setAttribute("aria-valuetext", text.textContent);
+    curves.setMark(last ? null : step, all.length > 1 ? all : []);
   };
   const go = latestOnly(async (/** @type {number} */ place) => {
     const all = stops();
-    await page.show(place >= all.length ? { kind: "decoded" } : { kind: "snapshot", step: all[place] });
+    await page.show(place >= all.length - 1 ? { kind: "decoded" } : { kind: "snapshot", step: all[Math.max(0, place)] });
   });
   const stop = () => { playing = 0; play.setAttribute("aria-pressed", "false"); play.setAttribute("aria-label", "Play the snapshots"); };
-  slider.oninput = () => { stop(); go(Number(slider.value)); };
+  slider.oninput = () => {
+    stop();
+    const all = stops(), off = (/** @type {number} */ step) => Math.abs(step - Number(slider.value));
+    const place = all.reduce((best, step, i) => (off(step) <= off(all[best]) ? i : best), 0);
+    slider.value = String(all[place]);
+    go(place);
+  };
+  slider.onkeydown = (event) => {
+    const end = stops().length - 1, now = placeNow();
+    const place = /** @type {Record<string, number>} */ ({ ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, Home: 0, End: end })[event.key];
+    if (place === undefined) return;
+    event.preventDefault();
+    stop();
+    go(Math.max(0, Math.min(end, place)));
+  };
   play.onclick = async () => {
     if (playing) return stop();
-    const mine = (playing = Date.now()), run = page.run, end = stops().length;
+    const mine = (playing = Date.now()), run = page.run, end = stops().length - 1;
     play.setAttribute("aria-pressed", "true");
     play.setAttribute("aria-label", "Stop playing");
-    let place = Number(slider.value) >= end ? 0 : Number(slider.value);
-    for (; place <= end && playing === mine && page.run && run && (page.run === run || page.run.id === run.pair); place++) {
+    for (let place = placeNow() >= end ? 0 : placeNow(); place <= end && playing === mine && page.run && run && (page.run === run || page.run.id === run.pair); place++) {
       const begun = performance.now(), all = stops();
-      await page.show(place >= all.length ? { kind: "decoded" } : { kind: "snapshot", step: all[place] });
+      await page.show(place >= all.length - 1 ? { kind: "decoded" } : { kind: "snapshot", step: all[place] });
       await new Promise((done) => setTimeout(done, Math.max(0, BEAT - (performance.now() - begun))));
     }
     if (playing === mine) stop();

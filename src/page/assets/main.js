@@ -45,7 +45,7 @@ function readPixel() {
 /** Lists runs and meshes, and sets the toggle. */
 function showChoices() {
   const { run, runs } = page;
-  fillSelect(runSelect, runs.map((one) => [one.id, `${one.id === "." ? one.name : one.id.replaceAll("~", "/")} \u00b7 ${one.representation}`]));
+  fillSelect(runSelect, runs.map((one) => [one.id, one.id === "." ? one.name : one.id.replaceAll("~", "/")]));
   if (run) runSelect.value = run.id;
   byId("pick-run", HTMLElement).hidden = runs.length < 2;
   const meshes = meshesOf(page);
@@ -77,7 +77,8 @@ function showRun() {
 function showSubject() {
   const { run, subject, mesh } = page;
   if (!run) return;
-  byId("subject", HTMLElement).textContent = page.label();
+  const subjectLine = byId("subject", HTMLElement);
+  subjectLine.textContent = subjectLine.title = page.label();
   byId("subject-back", HTMLElement).hidden = subject.kind === "decoded" || (subject.kind === "latent" && subject.by === "drop");
   meshSelect.value = String(mesh);
   byId("score", HTMLElement).textContent = subject.kind === "decoded" ? headline(run, mesh) : "";
@@ -91,14 +92,13 @@ function showSubject() {
     control.title = saving;
     control.toggleAttribute("disabled", !!saving);
   }
-  for (const control of [iso, distance]) {
-    control.title = page.source.live ? "" : page.source.reason;
-    control.disabled = !page.source.live;
-  }
+  iso.title = page.source.live ? "" : page.source.reason;
+  iso.disabled = !page.source.live;
   const why = byId("surface-why", HTMLElement);
   why.textContent = saving;
   why.hidden = !saving;
-  history.replaceState(null, "", `#${encodeURIComponent(run.id)}/${run.meshes[mesh] ? mesh : 0}`);
+  // The address keeps what is shown, and no token.
+  history.replaceState(null, "", `${location.protocol === "file:" ? "" : location.pathname}#${encodeURIComponent(run.id)}/${run.meshes[mesh] ? mesh : 0}`);
 }
 
 const showLevel = () => { byId("iso-text", HTMLOutputElement).textContent = page.iso.toFixed(2); };
@@ -116,6 +116,8 @@ function showData() {
   byId("triangles", HTMLOutputElement).textContent = shown ? `${counted(shown.indices.length / 3)} triangles, ${counted(shown.positions.length / 3)} vertices` : "no triangles";
   byId("distance-scale", HTMLElement).hidden = !page.distance;
   const far = shown && shown.distances;
+  distance.disabled = !page.source.live && !far;
+  distance.title = distance.disabled ? page.source.reason : "";
   byId("distance-text", HTMLElement).textContent = !far ? (shown && page.distance ? "no input to compare with" : "") : `median ${plain(median(far))}`;
   showLegend(byId("legend", HTMLElement), net, run.latent_shape);
   readPixel();
