@@ -5,7 +5,7 @@ import { counted, duration, make, makeSvg, plain } from "./dom.js";
 /** @typedef {import("./source.js").RunDetails} RunDetails */
 /** @typedef {Record<string, any>} Json */
 
-const COLUMNS = [["mesh", "network"], ["linear", "linear code"], ["ceiling", "ceiling"]];
+const COLUMNS = [["mesh", "network"], ["linear", "linear"], ["ceiling", "ceiling"]];
 
 /** @param {RunDetails} run @param {number} mesh @returns {Json | null} */
 function resultsOf(run, mesh) {
@@ -57,8 +57,8 @@ export function showFigures(root, run, mesh) {
   const scores = ((results.ceiling && results.ceiling.scores) || []).map((/** @type {Json} */ score) => score.threshold);
   /** @type {[string, (column: Json) => string][]} */
   const rows = scores.map((/** @type {number} */ threshold) => [`F at ${short(threshold)}`, (/** @type {Json} */ column) => scored(scoreAt(column, threshold))]);
-  rows.push(["Chamfer L1, units", (column) => plain(column.chamfer_l1)], ["95 % Hausdorff, units", (column) => plain(column.hausdorff_95)],
-    ["normals, mean cosine", (column) => plain(column.normal_consistency)], ["volume IoU", (column) => plain(column.volume_iou)],
+  rows.push(["Chamfer L1", (column) => plain(column.chamfer_l1)], ["95 % Hausdorff", (column) => plain(column.hausdorff_95)],
+    ["normals, cosine", (column) => plain(column.normal_consistency)], ["volume IoU", (column) => plain(column.volume_iou)],
     ["triangles", (column) => (column.health ? counted(column.health.faces) : "n/a")]);
   const head = make("tr", {}, make("th", { scope: "col" }, ""), ...COLUMNS.map(([, name]) => make("th", { scope: "col" }, name)));
   const body = rows.map(([name, read]) => make("tr", {}, make("th", { scope: "row" }, name), ...COLUMNS.map(([key]) => make("td", {}, results[key] ? read(results[key]) : "n/a"))));
@@ -67,8 +67,9 @@ export function showFigures(root, run, mesh) {
   const none = run.summary && run.summary.no_surface && run.summary.no_surface.mesh;
   root.replaceChildren(...(none ? [make("p", { class: "notice" }, `No surface at ${plain(none.iso)}: the highest occupancy is ${plain(none.highest_occupancy)}.`)] : []),
     picture, bullet(results, middle),
-    make("p", { class: "quiet keys" }, make("i", { class: "tick network" }), "network ", make("i", { class: "tick linear" }), "linear code ", make("i", { class: "tick ceiling" }), "ceiling: no network between"),
-    make("div", { class: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...body))));
+    make("p", { class: "quiet keys" }, ...[["network", "network"], ["linear", "linear code"], ["ceiling", "ceiling"]].map(([key, name]) => make("span", {}, make("i", { class: `tick ${key}` }), name))),
+    make("div", { class: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...body))),
+    make("p", { class: "quiet" }, "F, volume IoU and cosine are best at 1; distances are in units of the frame. The ceiling is the mesh through the planes and back without a network; the linear code is the best linear one of the latent\u2019s size."));
 }
 
 /** @param {HTMLElement} root @param {RunDetails} run */

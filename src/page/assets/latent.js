@@ -92,8 +92,10 @@ export function startInterpolation(bench) {
       else if (kept && kept.value.startsWith("latent:") && subject.kind === "latent") own.push([kept.value, kept.text]);
       fillSelect(select, own);
     }
-    if (a.value === b.value && b.options.length > 1 && !b.dataset.set) b.selectedIndex = 1;
-    b.dataset.set = "1";
+    if (b.dataset.of !== run.id) {
+      b.dataset.of = run.id;
+      if (a.value === b.value && b.options.length > 1) b.selectedIndex = 1;
+    }
     const alone = options.length < 2 && subject.kind !== "latent";
     allow("panel-interpolate", "interpolate-why", !bench.source.live ? bench.source.reason : alone ? "This run has one mesh. Drop another on the page, or draw one from a prior, to slide between them." : "");
   };

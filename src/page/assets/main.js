@@ -5,7 +5,7 @@ import { Curves } from "./curves.js";
 import { byId, counted, fillSelect, latestOnly, plain } from "./dom.js";
 import { Editor } from "./edit.js";
 import { headline, showFigures, showSettings } from "./figures.js";
-import { meshesOf, startDropping, startInterpolation, startSampling } from "./latent.js";
+import { meshesOf, startDropping, startInterpolation, startSampling, subjectOf } from "./latent.js";
 import { follow, startScrubber } from "./live.js";
 import { MeshPane, Stage } from "./mesh.js";
 import { Page, showState } from "./page.js";
@@ -186,7 +186,7 @@ runSelect.onchange = () => { say(""); void page.open(runSelect.value, false); };
 meshSelect.onchange = () => {
   const place = Number(meshSelect.value), { run } = page;
   const one = run && page.dropped.find((mesh) => mesh.places.get(run.id)?.mesh === place), known = one && run && one.places.get(run.id);
-  if (one && known) void page.show({ kind: "latent", token: known.token, by: "drop", label: `${one.name}, decoded`, again: null }, place);
+  if (one && known) void page.show(subjectOf(page, one, known.token), place);
   else void page.show({ kind: "decoded" }, place);
 };
 byId("subject-back", HTMLButtonElement).onclick = () => void page.show({ kind: "decoded" }, page.run && page.run.meshes[page.mesh] ? page.mesh : 0);
@@ -205,7 +205,7 @@ byId("notice-close", HTMLButtonElement).onclick = () => say("");
 paintLegend(byId("distance-legend", HTMLCanvasElement), FAR);
 addEventListener("keydown", (event) => {
   const at = event.target;
-  if (event.ctrlKey || event.metaKey || event.altKey || (at instanceof HTMLInputElement && at.type !== "radio" && at.type !== "range" && at.type !== "checkbox") || at instanceof HTMLSelectElement) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || !(at instanceof Element && at.closest("#net, .stage, #toggle"))) return;
   if (event.key.toLowerCase() === "b") choose("representation", "binary");
   else if (event.key.toLowerCase() === "c") choose("representation", "continuous");
 });

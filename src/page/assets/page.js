@@ -153,7 +153,7 @@ export class Page {
     let message = "";
     try {
       const found = await this.store.mesh(run.id, of, iso, distance);
-      if ("empty" in found) message = sentence(found.empty);
+      if ("empty" in found) message = `${sentence(found.empty)}.${this.source.live && of !== `source:${this.mesh}` ? " A lower level may have one." : ""}`;
       else if (!found.indices.length) message = "No surface: this mesh has no triangles.";
       else mesh = found;
     } catch (error) {
