@@ -87,9 +87,10 @@ export class Editor {
       this.figure.textContent = "Paint on any of the six views. Only the latent under the brush is encoded again; how far the rest changed appears here.";
     } else {
       const most = Math.max(...this.stages.slice(1, this.at + 1).map((one) => one.outside));
-      this.figure.replaceChildren(make("b", {}, plain(most)), " is the most that any value changed beyond the brush\u2019s reach, of a depth from 0 to 1. ",
+      const where = run.reach ? `more than ${run.reach} pixels from the sites under the brush` : "beyond the brush\u2019s reach";
+      const what = run.representation === "binary" ? "occupancy from 0 to 1" : "value, of a depth from 0 to 1,";
+      this.figure.replaceChildren(make("b", {}, plain(most)), ` is the most that any ${what} changed ${where}. `,
         `${counted(stage.sites)} latent ${stage.sites === 1 ? "site" : "sites"} encoded again in ${plain(stage.server)} ms; on screen after ${plain(stage.seen)} ms.`);
-      if (run.representation === "binary") this.figure.childNodes[1].textContent = " is the most that any occupancy changed beyond the brush\u2019s reach. ";
     }
   }
 

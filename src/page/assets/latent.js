@@ -122,7 +122,7 @@ export function startSampling(bench) {
         if (!other.priors.some((has) => has === which)) throw new Error(`The run ${other.name} has no such prior.`);
         return bench.source.sample(other.id, which, s, i);
       };
-      await bench.show({ kind: "latent", token, by: "sample", again, label: `sample ${counted(i)} of the ${which === "own" ? "run\u2019s own" : "second-stage"} prior, seed ${s}` });
+      await bench.show({ kind: "latent", token, by: "sample", again, label: `sample ${counted(i)} of seed ${s}${which === "own" ? "" : ", second stage"}` });
     } catch (error) { fail(error); }
   });
   byId("draw", HTMLButtonElement).onclick = () => draw();
@@ -131,7 +131,7 @@ export function startSampling(bench) {
   return () => {
     const { run } = bench;
     if (!run) return;
-    fillSelect(prior, run.priors.map((which) => [which, which === "own" ? "the latent\u2019s own" : "second stage"]));
+    fillSelect(prior, run.priors.map((which) => [which, which === "own" ? "its own" : "second stage"]));
     const none = `A ${run.latent} latent has no prior of its own. Fit one with \u201chexcuda prior\u201d to draw from it.`;
     allow("panel-sample", "sample-why", !bench.source.live ? bench.source.reason : run.priors.length ? "" : none);
   };

@@ -45,7 +45,7 @@ function readPixel() {
 /** Lists runs and meshes, and sets the toggle. */
 function showChoices() {
   const { run, runs } = page;
-  fillSelect(runSelect, runs.map((one) => [one.id, one.id === "." ? one.name : one.id.replaceAll("~", "/")]));
+  fillSelect(runSelect, runs.map((one) => [one.id, one.id === "~" ? one.name : one.id.replaceAll("~", "/")]));
   if (run) runSelect.value = run.id;
   byId("pick-run", HTMLElement).hidden = runs.length < 2;
   const meshes = meshesOf(page);

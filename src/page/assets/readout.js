@@ -3,7 +3,7 @@
 import { DEEP, FAR, paintLegend } from "./colour.js";
 import { counted, fixed, make, plain } from "./dom.js";
 import { VIEWS, firstHit, pointAt } from "./geometry.js";
-import { ANGLE_RANGE, DEPTH_RANGE, angleBetween, presence } from "./pixels.js";
+import { ANGLE_RANGE, angleBetween, presence } from "./pixels.js";
 
 /** @typedef {import("./binary.js").Planes} Planes */
 /** @typedef {import("./binary.js").Mesh} Mesh */
@@ -97,7 +97,7 @@ export function showLegend(root, net, latent) {
     else {
       root.append(make("p", { class: "key" }, make("i", { class: "swatch lacking" }), binary ? "only in the input" : "only in the input, or decoded too deep"));
       root.append(make("p", { class: "key" }, make("i", { class: "swatch extra" }), binary ? "only decoded" : "only decoded, or decoded too near"));
-      if (!binary) root.append(make("p", { class: "quiet" }, `full colour at ${DEPTH_RANGE} units of depth`));
+      if (!binary) root.append(make("p", { class: "quiet" }, `full colour at ${net.range} units of depth`));
     }
   } else if (!binary && net.look === "depth") root.append(scaleRow(DEEP, "near", "far"));
   root.append(make("p", { class: "quiet" }, `6 \u00d7 ${planes.size} \u00d7 ${planes.size} \u00d7 ${planes.channels}`, make("br"), `${counted(values)} values`));

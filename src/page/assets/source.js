@@ -31,7 +31,8 @@ import { decodeMesh, decodePlanes } from "./binary.js";
  * @property {number} iso
  * @property {number[]} latent_shape
  * @property {number} patch pixels of a plane that a latent site covers
- * @property {{ scale?: number }} transform
+ * @property {number} [reach] pixels beyond its patch that an edited site reaches
+ * @property {{ scale?: number } | null} transform
  */
 /** @typedef {Run & MoreOfRun} RunDetails */
 /** @typedef {Record<string, (number | null)[]>} Columns the columns of metrics.csv */

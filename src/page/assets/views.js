@@ -2,7 +2,7 @@
 
 import { make } from "./dom.js";
 import { VIEWS, dot, pointAt } from "./geometry.js";
-import { paintDifference, paintView } from "./pixels.js";
+import { depthRange, paintDifference, paintView } from "./pixels.js";
 
 /** @typedef {import("./binary.js").Planes} Planes */
 /** @typedef {import("./geometry.js").Pixel} Pixel */
@@ -22,6 +22,8 @@ export class Net {
     this.shown = "decoded";
     /** @type {Look} */
     this.look = "shaded";
+    /** Difference of depth with the full colour. */
+    this.range = 1;
     /** @type {Brush | null} */
     this.brush = null;
     /** @type {Pixel | null} */
@@ -122,13 +124,14 @@ export class Net {
     const planes = this.shown === "input" ? a : b;
     const alike = a && b && a.size === b.size && a.channels === b.channels;
     const ink = /** @type {[number, number, number]} */ ((getComputedStyle(this.root).color.match(/[\d.]+/g) || [0, 0, 0]).slice(0, 3).map(Number));
+    if (this.shown === "difference" && alike) this.range = depthRange(a, b);
     for (let view = 0; view < 6; view++) {
       const { canvas } = this.faces[view], pen = canvas.getContext("2d");
       if (!pen) continue;
       if (!planes || (this.shown === "difference" && !alike)) { pen.clearRect(0, 0, canvas.width, canvas.height); continue; }
       if (canvas.width !== planes.size) canvas.width = canvas.height = planes.size;
       const picture = pen.createImageData(planes.size, planes.size);
-      if (this.shown === "difference" && a && b) paintDifference(a, b, view, this.look, picture.data);
+      if (this.shown === "difference" && a && b) paintDifference(a, b, view, this.look, this.range, picture.data);
       else paintView(planes, view, this.look, ink, picture.data);
       pen.putImageData(picture, 0, 0);
     }
