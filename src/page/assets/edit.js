@@ -24,6 +24,8 @@ export class Editor {
     this.at = 0;
     /** Strokes wait for each other: each is drawn on the latent that the one before gave. */
     this.queue = Promise.resolve();
+    /** Strokes that are not on the screen yet. */
+    this.sending = 0;
     this.modes = byId("mode", HTMLFieldSetElement);
     this.radius = byId("radius", HTMLInputElement);
     this.strength = byId("strength", HTMLInputElement);
@@ -33,7 +35,10 @@ export class Editor {
     this.undoButton.onclick = () => this.go(-1);
     this.redoButton.onclick = () => this.go(1);
     this.radius.oninput = this.strength.oninput = () => this.read();
-    net.onStroke = (view, points) => { this.queue = this.queue.then(() => this.send(view, points)); };
+    net.onStroke = (view, points) => {
+      this.sending++;
+      this.queue = this.queue.then(() => this.send(view, points)).finally(() => { this.sending--; });
+    };
     addEventListener("keydown", (event) => {
       if (!this.open || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
       event.preventDefault();

@@ -36,10 +36,11 @@ function readPixel() {
     Object.assign(depths, { input: depthAt(input, panes[0].mesh, pixel), decoded: depthAt(decoded, panes[1].mesh, pixel) });
     net.depth = net.shown === "input" ? depths.input : depths.decoded;
   }
-  panes[0].setMark(pixel ? markOf(pixel, size, depths.input) : null);
-  panes[1].setMark(pixel ? markOf(pixel, size, depths.decoded) : null);
+  // While a stroke is drawn and sent the meshes keep their time for the new surface.
+  if (!net.stroke && !editor.sending) [depths.input, depths.decoded].forEach((depth, i) => {
+    if (panes[i].setMark(pixel ? markOf(pixel, size, depth) : null)) stage.redrawPane(i);
+  });
   showPixel(readout, net, depths, (page.run && page.run.transform && page.run.transform.scale) || 1);
-  stage.redraw();
 }
 
 /** Lists runs and meshes, and sets the toggle. */

@@ -36,7 +36,7 @@ export class MeshPane {
     /** @type {WebGL2RenderingContext | null} */
     this.gl = null;
     canvas.addEventListener("webglcontextlost", (event) => { event.preventDefault(); this.gl = null; this.shape = null; });
-    canvas.addEventListener("webglcontextrestored", () => { this.start(); this.show(this.mesh, ""); });
+    canvas.addEventListener("webglcontextrestored", () => { this.start(); this.show(this.mesh, ""); this.loadMark(); });
     this.start();
   }
 
@@ -105,9 +105,17 @@ export class MeshPane {
     return { array, buffers, faces, count: mesh.indices.length, lines: null, ends: 0 };
   }
 
-  /** Marks a ray and a point, or nothing. @param {Mark | null} mark */
+  /** Marks a ray and a point, or nothing. Says whether that changes the picture. @param {Mark | null} mark */
   setMark(mark) {
+    const alike = String(mark && [mark.from, mark.to, mark.point]) === String(this.mark && [this.mark.from, this.mark.to, this.mark.point]);
+    if (alike) return false;
     this.mark = mark;
+    this.loadMark();
+    return true;
+  }
+
+  loadMark() {
+    const { mark } = this;
     if (!mark || !this.gl || !this.ray) return;
     this.marks.set(mark.from, 0);
     this.marks.set(mark.to, 3);
@@ -192,6 +200,8 @@ export class Stage {
     /** Milliseconds of script of the last frames, in turn. */
     this.costs = new Float32Array(256);
     this.frames = 0;
+    /** Panes that the next frame draws: without a card a pane that looks as before costs as much as one that does not. */
+    this.stale = panes.map(() => true);
     this.waiting = false;
     this.before = 0;
     /** @type {Map<number, { x: number, y: number, time: number, move: boolean }>} */
@@ -205,7 +215,14 @@ export class Stage {
     }
   }
 
+  /** Both panes. */
   redraw() {
+    for (let i = 0; i < this.panes.length; i++) this.redrawPane(i);
+  }
+
+  /** @param {number} index */
+  redrawPane(index) {
+    this.stale[index] = true;
     if (this.waiting) return;
     this.waiting = true;
     requestAnimationFrame(this.frame);
@@ -217,7 +234,10 @@ export class Stage {
     this.waiting = false;
     const more = this.camera.advance(Math.min(0.1, (now - this.before) / 1000), this.held.size > 0);
     this.before = now;
-    for (let i = 0; i < this.panes.length; i++) this.panes[i].draw(this.camera, this.dark);
+    for (let i = 0; i < this.panes.length; i++) {
+      if (this.stale[i]) this.panes[i].draw(this.camera, this.dark);
+      this.stale[i] = false;
+    }
     this.costs[this.frames++ % this.costs.length] = performance.now() - begun;
     if (more) this.redraw();
   }

@@ -163,7 +163,7 @@ export class Page {
     if (!current()) return;
     if (pane.mesh !== mesh || !mesh) pane.show(mesh, message);
     this.onData();
-    this.stage.redraw();
+    this.stage.redrawPane(this.stage.panes.indexOf(pane));
   }
 
   /** Extracts the surface again: another level, or distances beside it. */

@@ -205,7 +205,7 @@ export class Net {
       pen.stroke();
     }
     pen.globalAlpha = 1;
-    pen.lineWidth = 1.5;
+    pen.lineWidth = 2;
     pen.beginPath();
     pen.arc(face.offsetLeft + (this.pixel.x + 0.5) * scale, face.offsetTop + (this.pixel.y + 0.5) * scale, radius, 0, 2 * Math.PI);
     pen.stroke();
