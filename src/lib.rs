@@ -19,7 +19,7 @@ pub mod mesh;
 pub mod model;
 pub mod nn;
 pub mod ops;
-pub mod report;
+pub mod page;
 pub mod rng;
 pub mod serve;
 pub mod shape;

@@ -208,7 +208,7 @@ fn planes_without_a_surface_are_a_result() {
         assert!(!place.at("run").join(name).exists(), "{name}");
     }
     let page = fs::read_to_string(place.at("run/report.html")).unwrap();
-    assert!(page.contains("network: no surface at 0.5: highest occupancy 0.0"));
+    assert!(page.contains("no surface at 0.5: highest occupancy 0.0"));
     let words = "no surface at 0.5: highest occupancy 0.0";
     place.fails(&["extract", "run/decoded.safetensors", "-o", "x.ply", "--grid", "16"], words);
     place.succeeds(&["head", "-o", "head.ply"]);

@@ -2,7 +2,7 @@
 //! file that bears its name, and no file grows past its budget.
 //!
 //! The order differs from the plan in two places, where the code is simpler so: the geometry lies below
-//! the ops, because the field loss reads planes as `hexplane::field` does; and `report` lies below
+//! the ops, because the field loss reads planes as `hexplane::field` does; and `page` lies below
 //! `train`, because a run ends with its page.
 
 use hexcuda::ops::OPS;
@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["ops"],
     &["tape"],
     &["nn"],
-    &["model", "report", "check"],
+    &["model", "page", "check"],
     &["train"],
     &["bench", "diagnose", "serve"],
     &["cli"],

@@ -2,6 +2,7 @@
 
 use super::inputs;
 use super::latent::EXACT;
+use super::report;
 use super::serve::{Address, interrupt, until};
 use crate::console;
 use crate::device::{Device, DeviceChoice};
@@ -89,5 +90,6 @@ fn one(
         device,
         interrupt,
     };
-    train::train(settings, meshes, &options)
+    train::train(settings, meshes, &options)?;
+    report::of_trained(out, quiet)
 }

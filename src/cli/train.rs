@@ -1,7 +1,7 @@
 //! `hexcuda train`: meshes in, a trained autoencoder and its reconstructions out.
 
 use super::serve::{Address, interrupt, until};
-use super::{bottleneck, inputs};
+use super::{bottleneck, inputs, report};
 use crate::console;
 use crate::cuda::Precision;
 use crate::device::{Device, DeviceChoice};
@@ -139,6 +139,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let server = args.address.serve_beside(&options.out, args.serve)?;
     train::train(&settings, &meshes, &options)?;
+    report::of_trained(&options.out, args.quiet)?;
     if let Some(server) = server {
         until(interrupt);
         server.stop();

@@ -36,6 +36,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+/// What a folder says that it holds, to be compared with what is wanted.
+const MANIFEST: &str = "diagnosis.json";
+const PREDICTIONS: &str = "predictions.json";
+/// What to do about a folder of something else.
+const ELSEWHERE: &str = "name another folder with --out";
+
 /// What a diagnosis is asked to do beside its grid.
 pub struct Options<'a> {
     pub out: PathBuf,
@@ -82,7 +88,7 @@ pub fn diagnose(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Re
         let folder = out.join(folder);
         std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, &error))?;
     }
-    write_json(&out.join("diagnosis.json"), &manifest(grid, meshes)?)?;
+    write_json(&out.join(MANIFEST), &manifest(grid, meshes)?)?;
     let predictions: Vec<Prediction> = grid
         .cells
         .iter()
@@ -92,17 +98,49 @@ pub fn diagnose(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Re
             Prediction::new(cell, &planes)
         })
         .collect();
-    write_json(&out.join("predictions.json"), &predictions)?;
+    let predictions =
+        serde_json::to_value(&predictions).map_err(|error| Error::new(PREDICTIONS, error, "report this"))?;
+    write_json(&out.join(PREDICTIONS), &predictions)?;
     let results = all_runs(grid, &sets, options)?;
     let verdicts = verdicts(&results);
     write_json(&out.join("verdicts.json"), &verdicts)?;
-    page::write(out, grid, &results, &predictions, &verdicts)?;
+    page::write(out, &out.join("report.html"), &grid.cells, &results, &predictions, &verdicts)?;
     verdict::print(&verdicts, options.quiet)?;
     if options.quiet {
         Ok(())
     } else {
         console::result(format_args!("{}", out.join("report.html").display()))
     }
+}
+
+/// Whether a folder holds a diagnosis.
+pub fn is_diagnosis(folder: &Path) -> bool {
+    folder.join(MANIFEST).is_file()
+}
+
+/// Writes the page of a diagnosis anew, of the runs that its folder holds.
+///
+/// # Errors
+/// A folder without a finished run, a file that is damaged or of another version, and those of writing.
+pub fn report(out: &Path, path: &Path) -> Result<()> {
+    let manifest = read_manifest(out)?.unwrap_or_default();
+    let broken = |error| Error::new(out.join(MANIFEST).display(), error, "run the diagnosis again");
+    let cells: Vec<Cell> = serde_json::from_value(manifest["cells"].clone()).map_err(broken)?;
+    let predictions = read_json(&out.join(PREDICTIONS))?.unwrap_or_default();
+    let mut results = Vec::new();
+    for cell in &cells {
+        for seed in 0.. {
+            match RunResult::read(&RunResult::path(out, cell, seed))? {
+                Some(result) => results.push(result),
+                None => break,
+            }
+        }
+    }
+    if results.is_empty() {
+        let remedy = "the command that began the diagnosis goes on with it";
+        return Err(Error::new(out.display(), "no run of this diagnosis is finished yet", remedy));
+    }
+    page::write(out, path, &cells, &results, &predictions, &verdicts(&results))
 }
 
 /// What cells must share to be trained on the same planes.
@@ -140,28 +178,43 @@ fn manifest(grid: &Grid, meshes: &[(String, Mesh)]) -> Result<serde_json::Value>
 
 /// Refuses a folder that holds something else. A grid that has grown since is none: finished runs keep their settings.
 fn same_grid(out: &Path, grid: &Grid, meshes: &[(String, Mesh)]) -> Result<()> {
-    let path = out.join("diagnosis.json");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io(&path, &error)),
-    };
-    let remedy = "name another folder with --out";
-    let found: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
-        Error::new(format!("{}: line {}", path.display(), error.line()), error, "delete it; runs are kept")
-    })?;
-    if found["format"] != run::FORMAT {
-        let problem =
-            format!("a diagnosis of format {}, this program reads format {}", found["format"], run::FORMAT);
-        return Err(Error::new(path.display(), problem, remedy));
-    }
+    let Some(found) = read_manifest(out)? else { return Ok(()) };
     match unlike(&found, &manifest(grid, meshes)?) {
         Some(what) => {
             let problem = format!("this folder holds a diagnosis of {what}");
-            Err(Error::new(path.display(), problem, remedy))
+            Err(Error::new(out.join(MANIFEST).display(), problem, ELSEWHERE))
         }
         None => Ok(()),
     }
+}
+
+/// What the folder says that it holds; none where it holds no diagnosis.
+fn read_manifest(out: &Path) -> Result<Option<serde_json::Value>> {
+    let path = out.join(MANIFEST);
+    let found = read_json(&path)?;
+    match found {
+        Some(found) if found["format"] != run::FORMAT => {
+            let problem = format!(
+                "a diagnosis of format {}, this program reads format {}",
+                found["format"],
+                run::FORMAT
+            );
+            Err(Error::new(path.display(), problem, ELSEWHERE))
+        }
+        found => Ok(found),
+    }
+}
+
+fn read_json(path: &Path) -> Result<Option<serde_json::Value>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(path, &error)),
+    };
+    let broken = |error: serde_json::Error| {
+        Error::new(format!("{}: line {}", path.display(), error.line()), error, "delete it; runs are kept")
+    };
+    serde_json::from_str(&text).map(Some).map_err(broken)
 }
 
 /// What a folder's manifest has that is not in the one that is wanted.

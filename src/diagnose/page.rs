@@ -1,15 +1,14 @@
 //! The page of a diagnosis: one HTML file that asks nothing of the network.
 
 use super::end::LEVELS;
-use super::grid::{Cell, Grid, Role};
-use super::prediction::Prediction;
+use super::grid::{Cell, Role};
 use super::run::RunResult;
 use super::verdict::{Outcome, Verdict};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::hexplane::Representation;
 use crate::model::LatentKind;
-use crate::report::{escape, fill, script_safe};
+use crate::page::{escape, fill, script_safe};
 use crate::train::LikelihoodKind;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -17,42 +16,41 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 
-/// Writes `report.html` into the folder, whole or not at all.
+/// Writes the page of the diagnosis in `out` to `path`, whole or not at all.
 ///
 /// # Errors
 /// Those of reading the pictures and of writing.
 pub fn write(
     out: &Path,
-    grid: &Grid,
+    path: &Path,
+    cells: &[Cell],
     results: &[RunResult],
-    predictions: &[Prediction],
+    predictions: &Value,
     verdicts: &[Verdict],
 ) -> Result<()> {
-    let gallery = gallery(out, &grid.cells)?;
-    let data = script_safe(&shortened(data(grid, results, predictions)?));
+    let gallery = gallery(out, cells)?;
+    let data = script_safe(&shortened(data(cells, results, predictions)?));
     let page = fill(include_str!("assets/page.html"), |slot| match slot {
-        "style" => {
-            concat!(include_str!("../report/assets/style.css"), include_str!("assets/page.css")).to_owned()
-        }
-        "subtitle" => escape(&subtitle(grid, results)),
+        "style" => include_str!("assets/page.css").to_owned(),
+        "subtitle" => escape(&subtitle(cells, results)),
         "headline" => headline(verdicts),
         "verdicts" => verdict_table(verdicts),
-        "cells" => cell_table(grid, results),
+        "cells" => cell_table(cells, results),
         "gallery" => gallery.clone(),
         "data" => data.clone(),
         "script" => include_str!("assets/plots.js").to_owned(),
         "version" => env!("CARGO_PKG_VERSION").to_owned(),
         other => unreachable!("page.html names the slot {other}"),
     });
-    write_atomic(&out.join("report.html"), |file| file.write_all(page.as_bytes()))
+    write_atomic(path, |file| file.write_all(page.as_bytes()))
 }
 
-fn subtitle(grid: &Grid, results: &[RunResult]) -> String {
+fn subtitle(cells: &[Cell], results: &[RunResult]) -> String {
     let first = &results[0];
     let settings = &first.settings;
     format!(
         "{} combinations, {} runs, {} meshes, planes {}, {} parameters, {} steps of {} meshes",
-        grid.cells.len(),
+        cells.len(),
         results.len(),
         first.meshes.len(),
         settings.architecture.planes,
@@ -107,9 +105,9 @@ fn listed(cells: &[String]) -> String {
 }
 
 /// Means over the seeds.
-fn cell_table(grid: &Grid, results: &[RunResult]) -> String {
+fn cell_table(cells: &[Cell], results: &[RunResult]) -> String {
     let mut rows = String::new();
-    for cell in &grid.cells {
+    for cell in cells {
         let runs: Vec<&RunResult> = results.iter().filter(|result| result.cell == cell.name).collect();
         let mean = |of: &dyn Fn(&RunResult) -> Option<f64>| {
             let values: Option<Vec<f64>> = runs.iter().map(|run| of(run)).collect();
@@ -175,30 +173,32 @@ fn gallery(out: &Path, cells: &[Cell]) -> Result<String> {
     Ok(format!("<div class=\"gallery\">{figures}</div>"))
 }
 
-fn data(grid: &Grid, results: &[RunResult], predictions: &[Prediction]) -> Result<Value> {
+/// `predictions` as in predictions.json, where what is not finite is null.
+fn data(cells: &[Cell], results: &[RunResult], predictions: &Value) -> Result<Value> {
     let failed = |error: serde_json::Error| Error::new("report", error, "report this");
-    let mut cells = Vec::new();
-    for cell in &grid.cells {
+    let mut rows = Vec::new();
+    for cell in cells {
         let mut runs = Vec::new();
         for run in results.iter().filter(|result| result.cell == cell.name) {
             let looks = serde_json::to_value(&run.looks).map_err(failed)?;
             let end = serde_json::to_value(&run.end).map_err(failed)?;
             runs.push(json!({ "seed": run.seed, "looks": looks, "end": end }));
         }
-        let prediction = predictions.iter().find(|prediction| prediction.cell == cell.name);
-        let curve = prediction.map(Prediction::curve).filter(|curve| !curve.is_empty());
-        cells.push(json!({
+        let all = predictions.as_array().map_or(&[][..], Vec::as_slice);
+        let prediction = all.iter().find(|prediction| prediction["cell"] == cell.name.as_str());
+        let curve = prediction.map(|prediction| &prediction["curve"]).filter(|curve| curve.get(0).is_some());
+        rows.push(json!({
             "name": cell.name,
             "group": group(cell),
             "spectrum": spectrum(cell),
-            "weight": prediction.map(|p| p.noise),
+            "weight": prediction.map(|prediction| &prediction["noise"]),
             "unit": unit(cell),
             "curve": curve,
             "edge": cell.settings.latent.kind == LatentKind::Deterministic || cell.role == Role::Study,
             "runs": runs,
         }));
     }
-    Ok(json!({ "cells": cells, "levels": LEVELS }))
+    Ok(json!({ "cells": rows, "levels": LEVELS }))
 }
 
 /// The chooser's names: cells that stand in one plot.

@@ -20,8 +20,8 @@ pub struct Prediction {
     pub mesh: Predicted,
     /// The sum of all variances a mesh: the error of the mean alone.
     pub total: f64,
-    #[serde(skip)]
-    spectra: Option<[Spectrum; 2]>,
+    /// Over decades on both sides of the data's own variances; empty where the decoder's variance is fitted.
+    pub curve: Vec<CurvePoint>,
 }
 
 /// What is predicted along the variances of a decoder.
@@ -77,24 +77,22 @@ impl Prediction {
             site: of_site,
             mesh: of_mesh,
             total,
-            spectra: fixed.then_some([site, mesh]),
+            curve: if fixed { curve(&site, &mesh) } else { Vec::new() },
         })
     }
+}
 
-    /// Over decades on both sides of the data's own variances; empty where the decoder's variance is fitted.
-    pub fn curve(&self) -> Vec<CurvePoint> {
-        let Some([site, mesh]) = &self.spectra else { return Vec::new() };
-        let of = |spectrum: &Spectrum, weight: f64| {
-            let Predicted { active, rate, distortion } = spectrum.at(weight, ACTIVE_VARIANCE);
-            CurveValue { active, rate, explained: 1.0 - distortion / spectrum.total() }
-        };
-        let (low, high) = (1e-7 * mesh.eigenvalues[0], 3.0 * mesh.eigenvalues[0]);
-        let weight = |k: u32| low * (high / low).powf(f64::from(k) / f64::from(CURVE_POINTS));
-        (0..=CURVE_POINTS)
-            .map(weight)
-            .map(|weight| CurvePoint { weight, site: of(site, weight), mesh: of(mesh, weight) })
-            .collect()
-    }
+fn curve(site: &Spectrum, mesh: &Spectrum) -> Vec<CurvePoint> {
+    let of = |spectrum: &Spectrum, weight: f64| {
+        let Predicted { active, rate, distortion } = spectrum.at(weight, ACTIVE_VARIANCE);
+        CurveValue { active, rate, explained: 1.0 - distortion / spectrum.total() }
+    };
+    let (low, high) = (1e-7 * mesh.eigenvalues[0], 3.0 * mesh.eigenvalues[0]);
+    let weight = |k: u32| low * (high / low).powf(f64::from(k) / f64::from(CURVE_POINTS));
+    (0..=CURVE_POINTS)
+        .map(weight)
+        .map(|weight| CurvePoint { weight, site: of(site, weight), mesh: of(mesh, weight) })
+        .collect()
 }
 
 const CURVE_POINTS: u32 = 60;

@@ -12,6 +12,8 @@ pub type Answer<T> = Result<T, Failure>;
 pub struct Failure {
     pub status: StatusCode,
     pub problem: String,
+    /// What it comes of, where it is no fault of the request.
+    cause: Option<Error>,
 }
 
 /// The line of a refusal, left with the response for the log.
@@ -22,7 +24,7 @@ impl Failure {
     pub fn new(status: StatusCode, problem: impl std::fmt::Display) -> Self {
         // Through the one that makes one line of it.
         let problem = problem.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { status, problem }
+        Self { status, problem, cause: None }
     }
 
     pub fn bad(problem: impl std::fmt::Display) -> Self {
@@ -51,6 +53,11 @@ impl Failure {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {most} bytes"))
     }
 
+    /// For whoever asked without a request.
+    pub fn into_error(self, place: impl std::fmt::Display) -> Error {
+        self.cause.unwrap_or_else(|| Error::new(place, self.problem, "check the run"))
+    }
+
     pub fn busy() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -62,7 +69,7 @@ impl Failure {
 /// A file of the run that is missing or broken, or a device that fails: no fault of the request.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error)
+        Self { cause: Some(error.clone()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, error) }
     }
 }
 

@@ -3,12 +3,13 @@
 //! One thread answers; files are read and meshes made on others, a few at a time. The folder is only ever read. What a
 //! page makes (latents, dropped meshes) is kept in memory, the few that were used last.
 
+mod about;
 mod app;
-mod assets;
 mod brush;
 mod edit;
 mod engine;
 mod events;
+mod export;
 mod failure;
 mod latents;
 mod lru;
@@ -18,23 +19,34 @@ mod security;
 mod source;
 mod wire;
 
+pub use export::{Contents, LIMIT, export};
+
 use crate::device::Device;
 use crate::error::{Error, Result};
 use app::App;
-use axum::serve::ListenerExt;
-use futures_util::future::{Either, select};
+use axum::Router;
+use futures_util::future::select;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use security::Guard;
-use std::future::IntoFuture;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// How long open answers may take once the server is to end.
 const GRACE: Duration = Duration::from_secs(2);
+/// Connections at a time; others wait until one is closed.
+const MOST_CONNECTIONS: usize = 256;
+/// How long a client may take to say what it wants.
+const LONGEST_HEAD: Duration = Duration::from_secs(20);
+/// Before another connection is tried after one that could not be had.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Threads that read files and compute, at most.
 const MOST_THREADS: usize = 16;
 
@@ -112,29 +124,47 @@ impl Server {
 
 async fn answer(app: Arc<App>, guard: Arc<Guard>, listener: TcpListener, ended: oneshot::Receiver<()>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    // Small answers go at once.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let watching = tokio::spawn(events::watch(app.clone()));
     let router = routes::router(app.clone());
     let router = router.layer(axum::middleware::from_fn_with_state(guard, security::guard));
-    let (told, grace) = oneshot::channel::<()>();
-    let signal = async move {
+    let open = GracefulShutdown::new();
+    let service = TowerToHyperService::new(router);
+    let accepting = accept(listener, &service, &open);
+    let told = async {
         // Sent, or dropped with its server: only the first ends it.
         if ended.await.is_err() {
             std::future::pending::<()>().await;
         }
-        app.feed.end();
-        let _ = told.send(());
     };
-    let deadline = async move {
-        match grace.await {
-            Ok(()) => tokio::time::sleep(GRACE).await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    let serving = axum::serve(listener, router).with_graceful_shutdown(signal).into_future();
-    if let Either::Left((Err(error), _)) = select(pin!(serving), pin!(deadline)).await {
-        crate::console::note(format_args!("hexcuda: serve: {error}"));
-    }
+    select(pin!(accepting), pin!(told)).await;
+    app.feed.end();
+    let _ = tokio::time::timeout(GRACE, open.shutdown()).await;
     watching.abort();
+}
+
+/// Takes connections, so many at a time; whoever takes too long to say what it wants is let go.
+async fn accept(
+    listener: tokio::net::TcpListener,
+    service: &TowerToHyperService<Router>,
+    open: &GracefulShutdown,
+) {
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(LONGEST_HEAD);
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, or a client that has gone already.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        // Small answers go at once.
+        let _ = stream.set_nodelay(true);
+        let connection = open.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+        tokio::spawn(async move {
+            // One that fails is the client's.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
 }

@@ -1,14 +1,13 @@
 //! What is asked where (docs/serve.md, "Addresses").
 
+use super::about::{about, metrics_of};
 use super::app::App;
-use super::assets::{ASSETS, INDEX};
 use super::edit;
 use super::failure::{Answer, Failure, bytes, json};
 use super::latents::{Interpolate, Sample};
-use super::runs::{Run, lock, summary};
 use super::source::{Source, Surface};
 use super::wire;
-use crate::train::{LogRow, MetricsFollower, columns, list_snapshots, values};
+use crate::page::{ASSETS, INDEX};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -19,8 +18,8 @@ use axum::routing::{get, post};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json as object};
-use std::sync::{Arc, Mutex};
+use serde_json::json as object;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most bytes of a mesh file, and of anything else that is sent.
@@ -28,8 +27,6 @@ const MOST_UPLOAD: usize = 64 << 20;
 const MOST_REQUEST: usize = 1 << 20;
 /// Nobody takes longer to send it.
 const LONGEST_UPLOAD: Duration = Duration::from_secs(120);
-/// Most rows of the metrics that are sent.
-const MOST_ROWS: usize = 2000;
 
 type Shared = State<Arc<App>>;
 type Id = Result<Path<String>, PathRejection>;
@@ -73,7 +70,7 @@ async fn asset(name: Id) -> Answer<Response> {
     let name = text(name)?;
     let asset = ASSETS.iter().find(|asset| asset.name == name);
     let asset = asset.ok_or_else(|| Failure::unknown("the page has no such file"))?;
-    Ok(bytes(asset.kind, asset.bytes.to_vec()))
+    Ok(bytes(asset.kind, asset.text.as_bytes().to_vec()))
 }
 
 async fn list(State(app): Shared) -> Answer<Response> {
@@ -85,24 +82,6 @@ async fn details(State(app): Shared, id: Id) -> Answer<Response> {
     app.look(move |app| app.on_run(&id, |run| Ok(json(&about(app, run)?)))).await
 }
 
-/// All that does not change while a page looks at a run.
-fn about(app: &App, run: &Run) -> Answer<Value> {
-    let record = app.runs.record(run, &app.runs.all());
-    let architecture = &run.settings.architecture;
-    let sites = architecture.latent_size();
-    let mut about = object!(record);
-    about["config"] = object!(run.settings.to_toml()?);
-    about["summary"] = object!(summary(&run.path));
-    about["snapshots"] = object!(list_snapshots(&run.path)?);
-    about["grid"] = object!(run.settings.extraction.grid);
-    about["iso"] = object!(run.settings.extraction.iso);
-    about["latent_shape"] = object!([6, sites, sites, architecture.latent_channels]);
-    about["patch"] = object!(architecture.patch);
-    about["reach"] = object!(edit::reach(architecture));
-    about["transform"] = object!(app.given(run, 0).ok().map(|given| given.transform));
-    Ok(about)
-}
-
 #[derive(Deserialize)]
 struct From {
     #[serde(default)]
@@ -111,36 +90,8 @@ struct From {
 
 async fn metrics(State(app): Shared, id: Id, asked: Asked<From>) -> Answer<Response> {
     let (id, From { from }) = (text(id)?, query(asked)?);
-    app.look(move |app| {
-        app.on_run(&id, |run| {
-            let path = run.path.join("metrics.csv");
-            let known = lock(&app.logs).get(&path);
-            let log = known.unwrap_or_else(|| Arc::new(Mutex::new(MetricsFollower::new(&path))));
-            lock(&app.logs).put(path, log.clone());
-            let mut log = lock(&log);
-            Ok(json(&object!({ "columns": thinned(log.update()?, from) })))
-        })
-    })
-    .await
-}
-
-/// The columns of the rows behind step `from`, of which every so many is left, and the last one.
-fn thinned(rows: &[LogRow], from: u64) -> Map<String, Value> {
-    let rows = &rows[rows.partition_point(|row| row.step <= from)..];
-    let every = rows.len().div_ceil(MOST_ROWS).max(1);
-    let last = rows.len().saturating_sub(1);
-    let kept = |at: &usize| (last - at).is_multiple_of(every);
-    let kept: Vec<&LogRow> = (0..rows.len()).filter(kept).map(|at| &rows[at]).collect();
-    let mut found: Map<String, Value> = columns().map(|name| (name.to_string(), object!([]))).collect();
-    for row in kept {
-        let all = std::iter::once(("step", object!(row.step)));
-        for (name, value) in all.chain(values(row).map(|(name, value)| (name, object!(value)))) {
-            if let Some(Value::Array(column)) = found.get_mut(name) {
-                column.push(value);
-            }
-        }
-    }
-    found
+    app.look(move |app| app.on_run(&id, |run| Ok(json(&object!({ "columns": metrics_of(app, run, from)? })))))
+        .await
 }
 
 #[derive(Deserialize)]
@@ -252,24 +203,4 @@ async fn gather(body: Body, most: usize) -> Answer<Vec<u8>> {
         all.extend_from_slice(&piece);
     }
     Ok(all)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_logs_are_thinned_and_keep_their_last_row() {
-        let row = |step: u64| LogRow { step, seconds: step as f64, losses: Default::default() };
-        let rows: Vec<LogRow> = (1..=10_001).map(row).collect();
-        for from in [0, 1, 4000, 9999, 10_000] {
-            let found = thinned(&rows, from);
-            let steps: Vec<u64> = found["step"].as_array().unwrap().iter().flat_map(Value::as_u64).collect();
-            assert!(steps.len() <= MOST_ROWS && steps.last() == Some(&10_001), "{from}");
-            assert!(steps[0] > from && steps.is_sorted());
-            assert_eq!(found["seconds"].as_array().unwrap().len(), steps.len());
-        }
-        assert!(thinned(&rows, 10_001)["step"].as_array().unwrap().is_empty());
-        assert!(thinned(&[], 0)["loss"].as_array().unwrap().is_empty());
-    }
 }

@@ -9,7 +9,6 @@ mod evaluate;
 mod given;
 mod likelihood;
 mod log;
-pub mod page;
 mod prior;
 mod results;
 mod run;

@@ -75,8 +75,7 @@ pub fn write(
     let text = serde_json::to_string_pretty(&summary)
         .map_err(|error| Error::new("summary", error, "report this"))?;
     write_atomic(&out.join("summary.json"), |file| writeln!(file, "{text}"))?;
-    super::page::write(out, &out.join("report.html"))?;
-    announce(&summary, out, options.quiet)
+    announce(&summary, options.quiet)
 }
 
 /// The posteriors of a Gaussian latent over meshes.
@@ -234,7 +233,7 @@ fn means(per_mesh: &[Value]) -> Value {
 }
 
 /// The figures that matter, on standard output.
-fn announce(summary: &Value, out: &Path, quiet: bool) -> Result<()> {
+fn announce(summary: &Value, quiet: bool) -> Result<()> {
     if quiet {
         return Ok(());
     }
@@ -251,7 +250,7 @@ fn announce(summary: &Value, out: &Path, quiet: bool) -> Result<()> {
         let columns = ["mesh", "linear", "ceiling"].map(|column| &summary["held_out"]["mean"][column]);
         print_scores("held-out mean ", &columns)?;
     }
-    console::result(format_args!("{}", out.join("report.html").display()))
+    Ok(())
 }
 
 /// A line a threshold of three lists of scores.

@@ -82,20 +82,6 @@ fn latents_of_another_model_and_broken_ones_are_refused() {
     place.refuses(&["decode", "--run", "run", "good.hexz", "-o", "out.txt"], 1, &["out.txt", "use .obj"]);
 }
 
-#[test]
-fn a_damaged_run_folder_has_no_report() {
-    let place = with_run();
-    place.succeeds(&["report", "run", "-o", "page.html"]);
-    place.refuses(&["report", "none", "-o", "out.html"], 1, &["none/summary.json"]);
-    place.put("run/mesh.ply", "ply\n");
-    place.refuses(&["report", "run", "-o", "out.html"], 1, &["run/mesh.ply"]);
-    place.put("run/metrics.csv", "step\n1,2\n");
-    fs::remove_file(place.at("run/mesh.ply")).unwrap();
-    place.refuses(&["report", "run", "-o", "out.html"], 1, &["run/metrics.csv: line 2"]);
-    place.put("run/summary.json", "{\"name\": ");
-    place.refuses(&["report", "run", "-o", "out.html"], 1, &["run/summary.json"]);
-}
-
 /// What `bench --gradients` leaves is what a step of training makes of the same checkpoint.
 #[test]
 fn a_benched_step_is_the_step_of_training() {

@@ -5,6 +5,7 @@ mod bad;
 mod client;
 mod command;
 mod endpoints;
+mod export;
 mod files;
 mod latents;
 

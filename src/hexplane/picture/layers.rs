@@ -25,8 +25,8 @@ impl Layer {
     }
 }
 
-/// What shows where no surface is, sRGB.
-const GROUND: [f32; 3] = [0.105, 0.115, 0.14];
+/// What shows where no surface is, sRGB: panels of the page of runs in the dark (src/page/assets/style.css).
+const GROUND: [f32; 3] = [0.094, 0.110, 0.125];
 
 /// The view as a square of [`cell_size`] pixels.
 pub fn draw(planes: &Planes, view: usize, layer: Layer) -> Image {
@@ -69,14 +69,14 @@ fn shade(planes: &Planes, index: usize, layer: Layer) -> Vec<Light> {
         (_, Layer::Silhouette) => mask(f32::from(surface.is_some()), ground),
         (None, _) => ground,
         (Some(surface), Layer::Lit) => clay(surface, hidden[pixel], ground),
-        (Some(surface), Layer::Depth) => magma(1.0 - surface.depth).map(decode),
+        (Some(surface), Layer::Depth) => cividis(1.25 * surface.depth - 0.05).map(decode),
         (Some(surface), Layer::Normals) => surface.normal.map(|c| decode(0.5 + 0.5 * c)),
     };
     surface.iter().enumerate().map(shade).collect()
 }
 
 fn mask(cover: f32, ground: Light) -> Light {
-    mix(ground, [0.86, 0.87, 0.89].map(decode), cover.clamp(0.0, 1.0))
+    mix(ground, [0.914, 0.906, 0.890].map(decode), cover.clamp(0.0, 1.0))
 }
 
 /// A foreground pixel: |N| >= 0.5, as the field takes it.
@@ -104,7 +104,7 @@ impl Surface {
 
 /// Clay under a warm key light, a cool fill and a sky, with a rim against the ground. Insides are slate.
 fn clay(surface: &Surface, hidden: f32, ground: Light) -> Light {
-    const CLAY: Light = [0.66, 0.45, 0.34];
+    const CLAY: Light = [0.60, 0.49, 0.41];
     const SLATE: Light = [0.17, 0.22, 0.30];
     const KEY: [f32; 3] = [-0.46, 0.62, 0.635];
     const FILL: [f32; 3] = [0.86, 0.05, 0.508];
@@ -166,21 +166,13 @@ fn occlusion(surface: &[Option<Surface>], size: usize) -> Vec<f32> {
     hidden
 }
 
-/// Nine samples of matplotlib's magma map (CC0), sRGB, linearly between them.
-fn magma(x: f32) -> [f32; 3] {
-    const STOPS: [[u8; 3]; 9] = [
-        [0, 0, 4],
-        [28, 16, 68],
-        [79, 18, 123],
-        [129, 37, 129],
-        [181, 54, 122],
-        [229, 80, 100],
-        [251, 135, 97],
-        [254, 194, 135],
-        [252, 253, 191],
-    ];
-    let at = x.clamp(0.0, 1.0) * 8.0;
-    let low = (at as usize).min(7);
+/// From near (light) to far (dark), as on the page: stops of "cividis" (Nuñez, Anderton and Renslow, 2018), which people who
+/// do not tell red from green read too; sRGB, linearly between them.
+fn cividis(x: f32) -> [f32; 3] {
+    const STOPS: [[u8; 3]; 6] =
+        [[254, 232, 96], [201, 181, 106], [148, 143, 120], [102, 105, 112], [51, 68, 107], [0, 34, 78]];
+    let at = x.clamp(0.0, 1.0) * (STOPS.len() - 1) as f32;
+    let low = (at as usize).min(STOPS.len() - 2);
     let [a, b] = [STOPS[low], STOPS[low + 1]].map(|stop| stop.map(|c| f32::from(c) / 255.0));
     mix(a, b, at - low as f32)
 }

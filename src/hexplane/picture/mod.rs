@@ -19,9 +19,10 @@ pub struct Image {
     pub rgb: Vec<u8>,
 }
 
-const PAGE: [u8; 3] = [15, 17, 21];
-const INK: [u8; 3] = [226, 229, 235];
-const FAINT: [u8; 3] = [138, 145, 158];
+/// Colours of the page of runs in the dark (src/page/assets/style.css).
+const PAGE: [u8; 3] = [0x12, 0x15, 0x18];
+const INK: [u8; 3] = [0xe9, 0xe7, 0xe3];
+const FAINT: [u8; 3] = [0x9e, 0xa7, 0xb0];
 
 /// Largest edge of a cell; larger planes are box-filtered, planes below half of `SMALL_CELL` enlarged.
 const LARGE_CELL: usize = 256;

@@ -6,8 +6,9 @@
  * @typedef {{ size: number, channels: number, values: Float32Array }} Planes
  */
 /**
- * A mesh in the normalised frame; `distances` are those of the vertices to the mesh that was trained on.
- * @typedef {{ positions: Float32Array, indices: Uint32Array, distances: Float32Array | null }} Mesh
+ * A mesh in the normalised frame; `distances` are those of the vertices to the mesh that was trained on. A file holds large
+ * meshes thinned: `triangles` are those that they had.
+ * @typedef {{ positions: Float32Array, indices: Uint32Array, triangles: number, distances: Float32Array | null }} Mesh
  */
 
 /** @type {Float32Array | null} */
@@ -66,18 +67,18 @@ export function decodeMesh(bytes) {
  * @returns {Mesh}
  */
 function unpackMesh(buffer) {
-  const view = opened(buffer, "HXMC", 36), bytes = new Uint8Array(buffer);
+  const view = opened(buffer, "HXMC", 40), bytes = new Uint8Array(buffer);
   const count = view.getUint32(8, true), triangles = view.getUint32(12, true), near = (view.getUint32(16, true) & 1) === 1;
-  const step = view.getFloat32(32, true), positions = new Float32Array(3 * count), indices = new Uint32Array(3 * triangles);
+  const step = view.getFloat32(36, true), positions = new Float32Array(3 * count), indices = new Uint32Array(3 * triangles);
   for (let axis = 0; axis < 3; axis++) {
-    const from = view.getFloat32(20 + 4 * axis, true), low = 36 + 2 * axis * count, high = low + count;
+    const from = view.getFloat32(24 + 4 * axis, true), low = 40 + 2 * axis * count, high = low + count;
     for (let i = 0, value = 0; i < count; i++) {
       const zigzag = bytes[low + i] | (bytes[high + i] << 8);
       value = (value + ((zigzag >> 1) ^ -(zigzag & 1))) & 65535;
       positions[3 * i + axis] = from + step * value;
     }
   }
-  let place = 36 + 6 * count;
+  let place = 40 + 6 * count;
   for (let i = 0, next = 0; i < indices.length; i++) {
     let below = 0, shift = 0, byte;
     do { byte = bytes[place++]; below |= (byte & 127) << shift; shift += 7; } while (byte & 128);
@@ -86,7 +87,7 @@ function unpackMesh(buffer) {
   }
   if (bytes.length !== place + (near ? 2 * count : 0)) throw new Error(`a packed mesh of ${count} vertices and ${triangles} triangles does not fill ${bytes.length} bytes`);
   const table = halfTable();
-  return { positions, indices, distances: near ? Float32Array.from({ length: count }, (_, i) => table[bytes[place + i] | (bytes[place + count + i] << 8)]) : null };
+  return { positions, indices, triangles: view.getUint32(20, true), distances: near ? Float32Array.from({ length: count }, (_, i) => table[bytes[place + i] | (bytes[place + count + i] << 8)]) : null };
 }
 
 /**
@@ -103,6 +104,7 @@ function viewMesh(bytes) {
   return {
     positions: new Float32Array(bytes, 20, 3 * vertices),
     indices: new Uint32Array(bytes, corners, 3 * triangles),
+    triangles,
     distances: near ? new Float32Array(bytes, end, vertices) : null,
   };
 }

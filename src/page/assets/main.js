@@ -104,17 +104,23 @@ function showSubject() {
 
 const showLevel = () => { byId("iso-text", HTMLOutputElement).textContent = page.iso.toFixed(2); };
 
+/** @param {import("./binary.js").Mesh} mesh */
+function trianglesOf(mesh) {
+  const shown = mesh.indices.length / 3;
+  return shown < mesh.triangles ? `${counted(shown)} of ${counted(mesh.triangles)} triangles` : `${counted(shown)} triangles`;
+}
+
 function showData() {
   const { run } = page;
   if (!run) return;
-  const sizes = panes.map((pane) => (pane.mesh ? `${counted(pane.mesh.indices.length / 3)} triangles` : pane.message.textContent ? "no surface" : ""));
+  const sizes = panes.map((pane) => (pane.mesh ? trianglesOf(pane.mesh) : pane.message.textContent ? "no surface" : ""));
   const name = meshesOf(page).find(([index]) => index === page.mesh)?.[1] || "";
   byId("input-sub", HTMLElement).textContent = [name, sizes[0]].filter(Boolean).join(" \u00b7 ");
   byId("output-sub", HTMLElement).textContent = [run.representation, sizes[1]].filter(Boolean).join(" \u00b7 ");
   panes[0].canvas.setAttribute("aria-label", `The input mesh ${name}, ${sizes[0]}. Arrow keys turn both meshes.`);
   panes[1].canvas.setAttribute("aria-label", `The reconstructed mesh, ${sizes[1]}. Arrow keys turn both meshes.`);
   const shown = panes[1].mesh;
-  byId("triangles", HTMLOutputElement).textContent = shown ? `${counted(shown.indices.length / 3)} triangles, ${counted(shown.positions.length / 3)} vertices` : "no triangles";
+  byId("triangles", HTMLOutputElement).textContent = shown ? `${trianglesOf(shown)}, ${counted(shown.positions.length / 3)} vertices` : "no triangles";
   byId("distance-scale", HTMLElement).hidden = !page.distance;
   const far = shown && shown.distances;
   distance.disabled = !page.source.live && !far;
