@@ -142,17 +142,10 @@ impl App {
         let of_views = |chosen: &dyn Fn(usize) -> bool| -> Vec<bool> {
             (0..able.len()).map(|site| able[site] && chosen(site / (able.len() / 6))).collect()
         };
-        let own = followed(of_views(&|view| painted[view]))?;
-        if own.taken == able {
-            return Ok(own);
-        }
         let all = followed(able.to_vec())?;
-        let better = |view: usize| wrong(&all.decoded, after, view) < wrong(&own.decoded, after, view);
+        let better = |view: usize| wrong(&all.decoded, after, view) < wrong(&before.planes, after, view);
         let chosen: [bool; 6] = std::array::from_fn(|view| painted[view] || better(view));
         let taken = of_views(&|view| chosen[view]);
-        if taken == own.taken {
-            return Ok(own);
-        }
         if taken == able { Ok(all) } else { followed(taken) }
     }
 

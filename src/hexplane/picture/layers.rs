@@ -128,7 +128,7 @@ fn clay(surface: &Surface, hidden: f32, ground: Light) -> Light {
             + sky_light * open * open;
         let light = albedo[c] * diffuse + gloss + [0.10, 0.12, 0.15][c] * grazing * sky * open;
         // Crests a little brighter than flat ground, highlights rolled off.
-        1.0 - (-0.95 * light * (1.0 + 0.25 * (-hidden).clamp(0.0, 0.6))).exp()
+        1.0 - (-0.80 * light * (1.0 + 0.25 * (-hidden).clamp(0.0, 0.6))).exp()
     });
     mix(lit, ground, fog)
 }

@@ -32,6 +32,8 @@ export class Editor {
     this.undoButton = byId("undo", HTMLButtonElement);
     this.redoButton = byId("redo", HTMLButtonElement);
     this.figure = byId("edit-figure", HTMLElement);
+    /** The run and the mesh that the server has ready. */
+    this.warmed = "";
     this.undoButton.onclick = () => this.go(-1);
     this.redoButton.onclick = () => this.go(1);
     this.radius.oninput = this.strength.oninput = () => this.read();
@@ -49,7 +51,16 @@ export class Editor {
   /** Takes the brush into the hand or lays it down. @param {boolean} open */
   setOpen(open) {
     this.open = open;
+    this.warm();
     this.read();
+  }
+
+  /** Lets the server read the network and encode what is shown before the first stroke needs it: an edit of nothing. */
+  warm() {
+    const { run, mesh, source } = this.bench, key = run ? `${run.id} ${mesh}` : "";
+    if (!run || !this.open || this.blocked || run.state === "training" || this.warmed === key) return;
+    this.warmed = key;
+    source.edit(run.id, mesh, null, []).catch(() => { /* the first stroke will say it */ });
   }
 
   /** The page shows something else now, or another run. */
@@ -71,6 +82,7 @@ export class Editor {
     const reason = !source.live ? source.reason : subject.kind === "snapshot" ? "A snapshot cannot be edited: move the scrubber to its end." : "";
     allow("panel-edit", "edit-why", reason);
     this.blocked = !!reason;
+    this.warm();
     byId("strength-label", HTMLElement).hidden = run.representation === "binary";
     this.read();
   }
