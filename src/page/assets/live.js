@@ -9,6 +9,8 @@ import { say } from "./tabs.js";
 
 /** Milliseconds between two snapshots that play. */
 const BEAT = 450;
+/** How much longer than it took to show a snapshot of a training the next one waits: looking on costs it a twentieth at most. */
+const REST = 20;
 
 /**
  * @param {Page} page @param {Curves} curves
@@ -111,6 +113,14 @@ export function follow(page, curves, changed) {
     draw();
   });
 
+  // Who looks at the newest state goes on to the next one; who looks back stays.
+  const newest = latestOnly(async () => {
+    if (page.subject.kind !== "decoded" || page.mesh !== 0) return page.onSubject();
+    const begun = performance.now();
+    await page.show(page.subject);
+    await new Promise((done) => setTimeout(done, REST * (performance.now() - begun)));
+  });
+
   page.source.listen({
     run: (run) => {
       const place = page.runs.findIndex((other) => other.id === run.id);
@@ -131,10 +141,7 @@ export function follow(page, curves, changed) {
       const known = page.known.get(id);
       if (!known) return;
       if (!known.run.snapshots.includes(step)) known.run.snapshots.push(step);
-      if (page.run !== known.run) return;
-      // Who looks at the newest state goes on to the next one; who looks back stays.
-      if (page.subject.kind === "decoded" && page.mesh === 0) void page.show(page.subject);
-      else page.onSubject();
+      if (page.run === known.run) newest();
     },
     gone: ({ id }) => {
       page.runs = page.runs.filter((run) => run.id !== id);
