@@ -8,7 +8,7 @@
 import { pathToFileURL } from "node:url";
 import { assert, at, copyRun, ended, facesOf, hexcuda, launch, makeRuns, option, removeRun, serve, start, tidy } from "./harness.mjs";
 
-const WAIT = 30000, complaints = [];
+const WAIT = 60000, complaints = [];
 makeRuns();
 const server = await serve("runs", "--port", "0"), base = server.url, browser = await launch();
 const PAIR = "pair~continuous", SEVERAL = "several";
