@@ -162,7 +162,7 @@ page.onRun = () => {
 page.onSubject = showSubject;
 page.onData = showData;
 net.onHover = readPixel;
-net.onLook = (view) => { stage.camera.lookFrom(view); stage.redraw(); };
+net.onLook = (/** @type {number} */ view) => { stage.camera.lookFrom(view); stage.redraw(); };
 const state = follow(page, curves, () => {
   // The first run of a folder that had none when the page was opened.
   if (idle && page.runs.length) { idle = false; void page.open(page.runs[0].id, false); }
