@@ -70,7 +70,7 @@ export function makeRuns() {
     hexcuda("prior", ...heads, "--run", "runs/several", "--steps", "20");
   }
   if (!existsSync(at("runs/empty/report.html")))
-    hexcuda("train", "head1.obj", "--config", "small.toml", "--representation", "binary", "--init", "random", "--steps", "10", "--quiet", "--out", "runs/empty");
+    hexcuda("train", "head3.obj", "--config", "small.toml", "--representation", "binary", "--init", "random", "--steps", "10", "--quiet", "--out", "runs/empty");
   if (!existsSync(at("report.html"))) hexcuda("report", "runs/pair", "-o", "report.html");
 }
 

@@ -112,6 +112,14 @@ const tests = {
     assert(again.pixels === before.pixels && again.mesh === before.mesh, "what came back is not what was there");
     await page.close();
   },
+  async "where there is no pair the toggle says so, and the figures are those of all meshes"() {
+    const page = await openRun(SEVERAL);
+    await page.locator("#toggle label").first().click({ force: true });
+    await says(page, "notice-text", /no binary run of this mesh/);
+    await page.locator("#tab-figures").click();
+    assert(/Mean of 3 meshes/.test(await page.locator("#panel-figures").textContent()), "no mean over the meshes");
+    await page.close();
+  },
   async "a drag turns both meshes as the matrix says"() {
     const page = await openRun(PAIR, { reducedMotion: "reduce" });
     const yaw = () => page.evaluate(() => globalThis.hexcuda.stage.camera.yaw);

@@ -47,6 +47,15 @@ function bullet(results, threshold) {
   return svg;
 }
 
+/** F-scores over all meshes of the run, and over those that were left out of it. @param {Json} summary @returns {Node[]} */
+function means(summary) {
+  const left = summary.held_out, sets = [[summary.mean, `Mean of ${counted((summary.meshes || []).length)} meshes`], [left && left.mean, left && `Mean of ${counted(left.meshes.length)} left out`]];
+  return sets.filter(([mean]) => mean && mean.mesh).map(([mean, name]) => make("div", { class: "scroll" }, make("table", {},
+    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, name), ...COLUMNS.map(([, column]) => make("th", { scope: "col" }, column)))),
+    make("tbody", {}, ...mean.mesh.map((/** @type {Json} */ score, /** @type {number} */ k) => make("tr", {}, make("th", { scope: "row" }, `F at ${short(score.threshold)}`),
+      ...COLUMNS.map(([key]) => make("td", {}, scored(mean[key] && mean[key][k] ? mean[key][k].f_score : null)))))))));
+}
+
 /** @param {HTMLElement} root @param {RunDetails} run @param {number} mesh */
 export function showFigures(root, run, mesh) {
   const results = resultsOf(run, mesh);
@@ -69,6 +78,7 @@ export function showFigures(root, run, mesh) {
     picture, bullet(results, middle),
     make("p", { class: "quiet keys" }, ...[["network", "network"], ["linear", "linear code"], ["ceiling", "ceiling"]].map(([key, name]) => make("span", {}, make("i", { class: `tick ${key}` }), name))),
     make("div", { class: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...body))),
+    ...means(run.summary || {}),
     make("p", { class: "quiet" }, "F, volume IoU and cosine are best at 1; distances are in units of the frame. The ceiling is the mesh through the planes and back without a network; the linear code is the best linear one of the latent\u2019s size."));
 }
 

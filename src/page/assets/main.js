@@ -179,6 +179,7 @@ function choose(name, value) {
 for (const radio of radios("representation")) radio.onchange = () => {
   if (page.run && page.run.pair && page.run.representation !== radio.value) void page.open(page.run.pair, true);
 };
+for (const label of toggle.querySelectorAll("label")) label.onclick = () => { if (label.title) say(label.title); };
 for (const radio of radios("shown")) radio.onchange = () => {
   net.shown = /** @type {import("./views.js").Shown} */ (radio.value);
   net.draw();
