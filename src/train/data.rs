@@ -22,8 +22,14 @@ pub struct Item {
 }
 
 enum Content {
-    Prepared { mesh: Mesh, transform: Similarity, planes: StoredPlanes, points: DistancePoints },
+    Prepared(Box<Prepared>),
     InSet(SetMesh),
+}
+
+struct Prepared {
+    mesh: Mesh,
+    planes: StoredPlanes,
+    points: DistancePoints,
 }
 
 /// The planes of an item, on disk where memory is short.
@@ -44,7 +50,7 @@ impl Item {
     /// Those of a set that is broken, as of all that follows.
     pub fn values(&self) -> Result<Cow<'_, [f32]>> {
         Ok(match &self.content {
-            Content::Prepared { planes, .. } => Cow::Borrowed(&planes.values),
+            Content::Prepared(item) => Cow::Borrowed(&item.planes.values),
             Content::InSet(mesh) => mesh.record()?.planes(),
         })
     }
@@ -53,7 +59,7 @@ impl Item {
     pub fn planes(&self) -> Result<Planes> {
         let values = self.values()?.into_owned();
         Ok(match &self.content {
-            Content::Prepared { planes, .. } => Planes { values, ..planes.like.clone() },
+            Content::Prepared(item) => Planes { values, ..item.planes.like.clone() },
             Content::InSet(mesh) => {
                 let (size, representation) = (mesh.set.settings.size, mesh.set.settings.representation);
                 Planes { representation, size, values, transform: mesh.record()?.transform() }
@@ -64,7 +70,7 @@ impl Item {
     /// Points in the normalised frame with their distance, even ones near the surface; none where there is no SDF loss.
     pub fn points(&self) -> Result<(&[[f32; 3]], &[f32])> {
         Ok(match &self.content {
-            Content::Prepared { points, .. } => (&points.points, &points.distances),
+            Content::Prepared(item) => (&item.points.points, &item.points.distances),
             Content::InSet(mesh) => {
                 let record = mesh.record()?;
                 (record.points(), record.distances())
@@ -75,7 +81,7 @@ impl Item {
     /// From the mesh's own frame to the normalised one.
     pub fn transform(&self) -> Result<Similarity> {
         Ok(match &self.content {
-            Content::Prepared { transform, .. } => *transform,
+            Content::Prepared(item) => item.planes.like.transform,
             Content::InSet(mesh) => mesh.record()?.transform(),
         })
     }
@@ -83,7 +89,7 @@ impl Item {
     /// In the normalised frame; `None` in a set that keeps no meshes.
     pub fn mesh(&self) -> Result<Option<Cow<'_, Mesh>>> {
         Ok(match &self.content {
-            Content::Prepared { mesh, .. } => Some(Cow::Borrowed(mesh)),
+            Content::Prepared(item) => Some(Cow::Borrowed(&item.mesh)),
             Content::InSet(mesh) => mesh.record()?.mesh().map(Cow::Owned),
         })
     }
@@ -106,7 +112,7 @@ pub struct Prepare<'a> {
 impl Prepare<'_> {
     /// Normalises and rasterises; `name` stands in messages and results, the planes in block `index` of `file`.
     pub fn item(&self, name: &str, mesh: &Mesh, file: &BlockFile, index: usize) -> Result<Item> {
-        let (mesh, transform, planes) = self.planes(mesh).map_err(|error| error.within(name))?;
+        let (mesh, _, planes) = self.planes(mesh).map_err(|error| error.within(name))?;
         if planes.is_background() {
             let problem = "no view of it shows a surface";
             return Err(Error::new(name, problem, "check that its triangles have an area"));
@@ -115,7 +121,7 @@ impl Prepare<'_> {
         let points = DistancePoints::draw(&mesh, pairs, self.settings.seed, self.device)?;
         let values = file.store(index, &planes.values)?;
         let planes = StoredPlanes { values, like: Planes { values: Vec::new(), ..planes } };
-        let content = Content::Prepared { mesh, transform, planes, points };
+        let content = Content::Prepared(Box::new(Prepared { mesh, planes, points }));
         Ok(Item { name: name.to_string(), content })
     }
 

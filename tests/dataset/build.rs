@@ -15,7 +15,8 @@ fn a_record_is_what_its_mesh_gives() {
     for number in [Number::Fp32, Number::Fp16] {
         let settings = SetSettings { number, ..settings() };
         let set = folder.path().join(format!("{number:?}"));
-        let report = build_from(&in_folders(&[meshes.clone()]).unwrap(), &set, &settings).unwrap();
+        let report =
+            build_from(&in_folders(std::slice::from_ref(&meshes)).unwrap(), &set, &settings).unwrap();
         assert_eq!((report.added, report.changed, report.unchanged, report.skipped.len()), (4, 0, 0, 1));
         let set = Set::open(&set).unwrap();
         assert_eq!(names(&set), ["e0", "e1", "e3", "more/e2"]);
@@ -97,7 +98,7 @@ fn a_build_that_was_stopped_anywhere_goes_on_to_the_same_bytes() {
     let began = {
         let other = folder.path().join("other");
         let interrupt = AtomicBool::new(true);
-        let sources = in_folders(&[meshes.clone()]).unwrap();
+        let sources = in_folders(std::slice::from_ref(&meshes)).unwrap();
         let build = Build { set: &other, settings: &settings(), device: &Device::Cpu, interrupt: &interrupt };
         let error = build.run(&sources, |_| {}).unwrap_err();
         assert_eq!(error.exit_code(), 130, "{error}");

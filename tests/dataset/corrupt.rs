@@ -12,7 +12,8 @@ fn sets() -> &'static [BTreeMap<PathBuf, Vec<u8>>; 2] {
             let folder = tempfile::tempdir().unwrap();
             let (meshes, set) = (meshes(folder.path(), 5), folder.path().join("set"));
             let settings = SetSettings { size: 96, points: 512, ..settings() };
-            let build = || build_from(&in_folders(&[meshes.clone()]).unwrap(), &set, &settings).unwrap();
+            let build =
+                || build_from(&in_folders(std::slice::from_ref(&meshes)).unwrap(), &set, &settings).unwrap();
             build();
             for name in ["e0.obj", "e1.obj"] {
                 io::write(&meshes.join(name), &ellipsoid(width)).unwrap();

@@ -2,6 +2,7 @@
 //! what was changed on the disk is named, and training reads it.
 
 mod build;
+mod card;
 mod corrupt;
 mod train;
 
