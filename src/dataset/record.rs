@@ -24,7 +24,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The bytes of a shard, a whole number of [`ALIGNMENT`]s.
+    /// The bytes of a shard, a multiple of 64.
     pub fn to_bytes(&self, number: Number) -> Vec<u8> {
         let Self { planes, points, mesh } = self;
         let none = Mesh::default();
@@ -70,7 +70,7 @@ pub struct RecordView<'a> {
 }
 
 impl<'a> RecordView<'a> {
-    /// Of bytes that begin at a multiple of [`ALIGNMENT`]; `place` stands for them in messages.
+    /// Of bytes that begin at a multiple of 64; `place` stands for them in messages.
     ///
     /// # Errors
     /// Bytes that are no record of such a set.
