@@ -4,9 +4,10 @@ use super::inputs::HEAD_TRIANGLES;
 use super::serve::interrupt;
 use crate::console;
 use crate::cuda::Precision;
-use crate::dataset::{self, Build, Manifest, Number, Progress, Set, SetSettings, Source};
+use crate::dataset::{self, Build, Manifest, Progress, Set, SetSettings, Source};
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::hexplane::cache::Storage;
 use crate::hexplane::rasterize::Normals;
 use crate::hexplane::{Planes, Representation, files};
 use crate::mesh::io;
@@ -89,9 +90,9 @@ struct Options {
     /// The axis of the meshes that points up [default: y]
     #[arg(long, allow_hyphen_values = true)]
     up: Option<Up>,
-    /// Numbers of the planes [default: fp16]
+    /// How planes lie in the set: in half precision or in single [default: fp16]
     #[arg(long)]
-    number: Option<Number>,
+    storage: Option<Storage>,
     /// Points with their signed distance a mesh, for the SDF loss; 0 for none [default: 8192]
     #[arg(long)]
     points: Option<usize>,
@@ -123,7 +124,7 @@ impl Options {
             representation: self.representation.unwrap_or(base.representation),
             normals: self.normals.unwrap_or(base.normals),
             up: self.up.unwrap_or(base.up),
-            number: self.number.unwrap_or(base.number),
+            storage: self.storage.unwrap_or(base.storage),
             points: self.points.unwrap_or(base.points),
             seed: self.seed.unwrap_or(base.seed),
             meshes: self.meshes.unwrap_or(base.meshes),
@@ -199,7 +200,7 @@ fn info(path: &Path, as_json: bool) -> Result<()> {
         });
         return console::result(facts);
     }
-    let SetSettings { size, representation, normals, up, number, points, seed, meshes, .. } = &set.settings;
+    let SetSettings { size, representation, normals, up, storage, points, seed, meshes, .. } = &set.settings;
     let kept = if *meshes { "kept" } else { "not kept" };
     console::result(format_args!(
         "{}: {} meshes, {} skipped",
@@ -208,7 +209,7 @@ fn info(path: &Path, as_json: bool) -> Result<()> {
         set.skipped.len()
     ))?;
     console::result(format_args!(
-        "planes 6 x {size} x {size}, {representation:?}, {number:?}, normals {normals:?}, up {up}; {points} points \
+        "planes 6 x {size} x {size}, {representation:?}, {storage:?}, normals {normals:?}, up {up}; {points} points \
          (seed {seed}); meshes {kept}"
     ))?;
     console::result(format_args!(
@@ -269,9 +270,9 @@ fn export(path: &Path, name: &str, out: Option<&Path>) -> Result<()> {
         };
         return io::write(out, &denormalise(&mesh, &record.transform()));
     }
-    let SetSettings { size, representation, number, .. } = set.settings;
+    let SetSettings { size, representation, storage, .. } = set.settings;
     let planes =
         Planes { representation, size, values: record.planes().into_owned(), transform: record.transform() };
-    let precision = if number == Number::Fp16 { files::Precision::F16 } else { files::Precision::F32 };
+    let precision = if storage == Storage::Fp16 { files::Precision::F16 } else { files::Precision::F32 };
     files::write(out, &planes, precision)
 }

@@ -115,7 +115,7 @@ impl Build<'_> {
         let name = pending.source.name.clone();
         let bytes = mesh
             .and_then(|mesh| self.record(&mesh))
-            .map(|record| record.to_bytes(self.settings.number))
+            .map(|record| record.to_bytes(self.settings.storage))
             .map_err(|error| error.to_string());
         let sha256 = bytes.as_ref().map_or(String::new(), |bytes| hex(&Sha256::digest(bytes)));
         Made { name, origin, known: pending.known, bytes, sha256 }

@@ -20,7 +20,7 @@ pub use manifest::Manifest;
 pub use points::DistancePoints;
 pub use record::{Record, RecordView};
 pub use set::{Set, SetMesh};
-pub use settings::{Number, SetSettings};
+pub use settings::SetSettings;
 pub use source::{Source, heads, in_folders};
 pub use split::{Shares, Split, split_of};
 

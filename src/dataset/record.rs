@@ -1,8 +1,9 @@
 //! The bytes of one mesh in a shard (docs/datasets.md, "A record").
 
-use super::{DistancePoints, Number, SetSettings};
+use super::{DistancePoints, SetSettings};
 use crate::error::{Error, Result};
 use crate::hexplane::Planes;
+use crate::hexplane::cache::Storage;
 use crate::mesh::{Mesh, Similarity};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -25,7 +26,7 @@ pub struct Record {
 
 impl Record {
     /// The bytes of a shard, a multiple of 64.
-    pub fn to_bytes(&self, number: Number) -> Vec<u8> {
+    pub fn to_bytes(&self, storage: Storage) -> Vec<u8> {
         let Self { planes, points, mesh } = self;
         let none = Mesh::default();
         let mesh = mesh.as_ref().unwrap_or(&none);
@@ -44,9 +45,9 @@ impl Record {
             bytes.extend_from_slice(part);
             bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
         };
-        match number {
-            Number::Fp32 => part(bytemuck::cast_slice(&planes.values)),
-            Number::Fp16 => {
+        match storage {
+            Storage::Fp32 => part(bytemuck::cast_slice(&planes.values)),
+            Storage::Fp16 => {
                 let mut values = vec![f16::ZERO; planes.values.len()];
                 values.convert_from_f32_slice(&planes.values);
                 part(bytemuck::cast_slice(&values));
@@ -101,7 +102,7 @@ impl<'a> RecordView<'a> {
     fn part(&self, index: usize) -> Range<usize> {
         let [points, vertices, triangles, normals] = self.counts;
         let lengths = [
-            self.settings.values() * self.settings.number.bytes(),
+            self.settings.values() * self.settings.storage.bytes(),
             12 * points,
             4 * points,
             12 * vertices,
@@ -118,9 +119,9 @@ impl<'a> RecordView<'a> {
 
     /// `[6, size, size, channels]`; in place where the set holds fp32.
     pub fn planes(&self) -> Cow<'a, [f32]> {
-        match self.settings.number {
-            Number::Fp32 => Cow::Borrowed(self.of(0)),
-            Number::Fp16 => {
+        match self.settings.storage {
+            Storage::Fp32 => Cow::Borrowed(self.of(0)),
+            Storage::Fp16 => {
                 let mut values = vec![0.0; self.settings.values()];
                 self.planes_fp16().convert_to_f32_slice(&mut values);
                 Cow::Owned(values)
@@ -130,7 +131,7 @@ impl<'a> RecordView<'a> {
 
     /// The same in place where the set holds fp16; else empty.
     pub fn planes_fp16(&self) -> &'a [f16] {
-        if self.settings.number == Number::Fp16 { self.of(0) } else { &[] }
+        if self.settings.storage == Storage::Fp16 { self.of(0) } else { &[] }
     }
 
     /// Even entries near the surface, odd ones anywhere, in the normalised frame.

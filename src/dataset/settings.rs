@@ -2,27 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::hexplane::Representation;
+use crate::hexplane::cache::Storage;
 use crate::hexplane::rasterize::{MAX_SIZE, Normals};
 use crate::mesh::normalise::Up;
 use serde::{Deserialize, Serialize};
-
-/// Numbers of the planes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Number {
-    /// Half the bytes, 11 significant bits: depths to 1/4096 of the cube.
-    Fp16,
-    Fp32,
-}
-
-impl Number {
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::Fp16 => 2,
-            Self::Fp32 => 4,
-        }
-    }
-}
 
 /// All meshes of a set are made alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,7 +17,8 @@ pub struct SetSettings {
     pub normals: Normals,
     /// The axis of the meshes that points up.
     pub up: Up,
-    pub number: Number,
+    /// Of the planes.
+    pub storage: Storage,
     /// Points with their true distance a mesh; half of them near the surface. 0: none.
     pub points: usize,
     /// Of their draws.
@@ -52,7 +36,7 @@ impl Default for SetSettings {
             representation: Representation::Continuous,
             normals: Normals::Interpolated,
             up: Up::default(),
-            number: Number::Fp16,
+            storage: Storage::Fp16,
             points: 8192,
             seed: 0,
             meshes: true,

@@ -1,7 +1,8 @@
 //! Building: contents, going on, adding, and the commands around it.
 
 use super::*;
-use hexcuda::dataset::{Number, heads};
+use hexcuda::dataset::heads;
+use hexcuda::hexplane::cache::Storage;
 use hexcuda::hexplane::rasterize::rasterize;
 use hexcuda::mesh::distance::MeshDistance;
 use hexcuda::mesh::normalise::normalise;
@@ -12,9 +13,9 @@ use std::time::{Duration, Instant};
 fn a_record_is_what_its_mesh_gives() {
     let folder = tempfile::tempdir().unwrap();
     let meshes = meshes(folder.path(), 4);
-    for number in [Number::Fp32, Number::Fp16] {
-        let settings = SetSettings { number, ..settings() };
-        let set = folder.path().join(format!("{number:?}"));
+    for storage in [Storage::Fp32, Storage::Fp16] {
+        let settings = SetSettings { storage, ..settings() };
+        let set = folder.path().join(format!("{storage:?}"));
         let report =
             build_from(&in_folders(std::slice::from_ref(&meshes)).unwrap(), &set, &settings).unwrap();
         assert_eq!((report.added, report.changed, report.unchanged, report.skipped.len()), (4, 0, 0, 1));
@@ -30,13 +31,13 @@ fn a_record_is_what_its_mesh_gives() {
         assert_eq!(record.transform(), transform);
         let planes =
             rasterize(&mesh, &transform, settings.size, settings.representation, settings.normals).unwrap();
-        let expected: Vec<f32> = match number {
-            Number::Fp32 => planes.values,
-            Number::Fp16 => planes.values.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect(),
+        let expected: Vec<f32> = match storage {
+            Storage::Fp32 => planes.values,
+            Storage::Fp16 => planes.values.iter().map(|&v| half::f16::from_f32(v).to_f32()).collect(),
         };
         assert_eq!(&record.planes()[..], &expected[..]);
         // Fp32 planes are read where they lie.
-        assert_eq!(matches!(record.planes(), std::borrow::Cow::Borrowed(_)), number == Number::Fp32);
+        assert_eq!(matches!(record.planes(), std::borrow::Cow::Borrowed(_)), storage == Storage::Fp32);
         assert_eq!(record.points().len(), 64);
         let distances = MeshDistance::new(&mesh).unwrap().signed_distances(record.points());
         assert_eq!(record.distances(), &distances[..]);

@@ -1,9 +1,10 @@
 //! Training over sets: the same bits as over meshes, after any stop, and none of the parts mixed up.
 
 use super::*;
-use hexcuda::dataset::{Number, Shares, Split, split_of};
+use hexcuda::dataset::{Shares, Split, split_of};
 use hexcuda::error::Kind;
-use hexcuda::train::{Augmentation, Given, Options, Settings, Validation, train_on};
+use hexcuda::hexplane::cache::Storage;
+use hexcuda::train::{Augmentation, Given, Options, Preset, Settings, Trainer, Validation, train_on};
 use std::sync::Arc;
 
 const CONFIG: &str = "preset = 'quick'\n[architecture]\nplanes = 32\npatch = 8\nstem = 4\nlatent_channels = 16\n\
@@ -18,10 +19,10 @@ fn config(folder: &Path) -> Settings {
 }
 
 /// A set of 14 ellipsoids for such a network.
-fn set(folder: &Path, number: Number) -> Arc<Set> {
+fn set(folder: &Path, storage: Storage) -> Arc<Set> {
     let meshes = meshes(folder, 14);
-    let path = folder.join(format!("set-{number:?}"));
-    let settings = SetSettings { size: 32, points: 512, number, ..SetSettings::default() };
+    let path = folder.join(format!("set-{storage:?}"));
+    let settings = SetSettings { size: 32, points: 512, storage, ..SetSettings::default() };
     build_from(&in_folders(&[meshes]).unwrap(), &path, &settings).unwrap();
     Arc::new(Set::open(&path).unwrap())
 }
@@ -59,7 +60,7 @@ fn summary(out: &Path) -> serde_json::Value {
 #[test]
 fn a_run_over_a_set_that_was_stopped_goes_on_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
-    let sets = [set(folder.path(), Number::Fp16)];
+    let sets = [set(folder.path(), Storage::Fp16)];
     let given = Given { sets: &sets, ..Given::default() };
     let off = Augmentation::default();
     for augmentation in
@@ -91,7 +92,7 @@ fn a_run_over_a_set_that_was_stopped_goes_on_to_the_same_bits() {
 #[test]
 fn where_planes_lie_makes_no_difference_and_augmentation_does() {
     let folder = tempfile::tempdir().unwrap();
-    let set = set(folder.path(), Number::Fp32);
+    let set = set(folder.path(), Storage::Fp32);
     let mut settings = config(folder.path());
     // The pool of points of meshes is larger than the set's.
     settings.training.sdf_weight = 0.0;
@@ -120,7 +121,7 @@ fn where_planes_lie_makes_no_difference_and_augmentation_does() {
 #[test]
 fn parts_are_told_by_names_and_summed_up_apart() {
     let folder = tempfile::tempdir().unwrap();
-    let sets = [set(folder.path(), Number::Fp16)];
+    let sets = [set(folder.path(), Storage::Fp16)];
     let settings = config(folder.path());
     let out = tempfile::tempdir().unwrap();
     run(
@@ -162,7 +163,7 @@ fn listed_of(meshes: &serde_json::Value) -> Vec<String> {
 #[test]
 fn a_run_that_does_not_get_better_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let sets = [set(folder.path(), Number::Fp16)];
+    let sets = [set(folder.path(), Storage::Fp16)];
     let given = Given { sets: &sets, ..Given::default() };
     let mut settings = config(folder.path());
     // Nothing is learned: the first look stays the best.
@@ -181,7 +182,7 @@ fn a_run_that_does_not_get_better_ends() {
 #[test]
 fn sets_that_do_not_fit_and_sets_that_changed_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let set = set(folder.path(), Number::Fp16);
+    let set = set(folder.path(), Storage::Fp16);
     let settings = config(folder.path());
     let refused = |settings: &Settings, sets: &[Arc<Set>], resume: bool, part: &str| {
         let out = folder.path().join(if resume { "run" } else { "none" });
@@ -231,11 +232,28 @@ fn sets_that_do_not_fit_and_sets_that_changed_are_refused() {
     refused(&settings, &again, true, "other meshes of sets");
 }
 
+/// The system tells what is free on Linux alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_batch_that_the_memory_has_no_room_for_is_refused_with_one_that_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = config(folder.path());
+    settings.training.batch = 60_000;
+    // A batch is never more than there are meshes.
+    Trainer::require(&Device::Cpu, &settings, 14).unwrap();
+    settings.architecture = Settings::preset(Preset::Quick).architecture;
+    let line = Trainer::require(&Device::Cpu, &settings, 60_000).unwrap_err().to_string();
+    let batch = line.rsplit("take --batch ").next().unwrap();
+    assert!(line.starts_with("a step of 60000 meshes: ") && batch.parse::<usize>().unwrap() >= 1, "{line}");
+    settings.training.batch = batch.parse().unwrap();
+    Trainer::require(&Device::Cpu, &settings, 60_000).unwrap();
+}
+
 /// The program takes a set where it takes meshes; a corrupted one ends it with exit code 1 and one line.
 #[test]
 fn the_program_trains_over_a_set_and_refuses_a_corrupted_one() {
     let folder = tempfile::tempdir().unwrap();
-    let set = set(folder.path(), Number::Fp16);
+    let set = set(folder.path(), Storage::Fp16);
     config(folder.path());
     let train = |out: &str| {
         program(

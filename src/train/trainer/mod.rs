@@ -126,11 +126,8 @@ impl Trainer {
     pub fn require(device: &Device, settings: &Settings, meshes: usize) -> Result<()> {
         settings.validate()?;
         let batch = settings.training.batch.min(meshes).max(1);
+        let Device::Cuda(queue) = device else { return require_memory(device, settings, batch) };
         let budget = Budget::new(settings, device.kind(), batch)?;
-        let Device::Cuda(queue) = device else {
-            let place = format!("a step of {batch} mesh(es)");
-            return memory::require(place, budget.fixed(), "take a smaller --batch or --preset");
-        };
         budget.require(format!("{queue:?}"), settings, batch, queue.context().free()?)
     }
 
@@ -275,6 +272,20 @@ impl Trainer {
         self.tape.load(sdf.points, slot * points.len(), points)?;
         self.tape.load(sdf.distances, slot * distances.len(), distances)
     }
+}
+
+/// Refuses a batch that the memory has no room for, where it has for one mesh; else what is too large has its own line.
+fn require_memory(device: &Device, settings: &Settings, batch: usize) -> Result<()> {
+    let bytes = |batch: usize| Ok(Budget::new(settings, device.kind(), batch)?.fixed());
+    let fits = |batch: usize| -> Result<bool> { Ok(memory::require("a step", bytes(batch)?, "").is_ok()) };
+    if batch == 1 || fits(batch)? || !fits(1)? {
+        return Ok(());
+    }
+    let mut smaller = batch / 2;
+    while !fits(smaller)? {
+        smaller /= 2;
+    }
+    memory::require(format!("a step of {batch} meshes"), bytes(batch)?, &format!("take --batch {smaller}"))
 }
 
 fn diverged(step: u64, losses: &Losses) -> Error {
