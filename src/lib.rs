@@ -9,6 +9,7 @@ pub mod cli;
 pub mod console;
 pub mod cpu;
 pub mod cuda;
+pub mod dataset;
 pub mod device;
 pub mod diagnose;
 pub mod error;

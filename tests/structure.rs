@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["device"],
     &["mesh"],
     &["hexplane"],
+    &["dataset"],
     &["ops"],
     &["tape"],
     &["nn"],

@@ -40,7 +40,7 @@ pub fn steps(device: &Device, steps: &Steps) -> Result<(Measurement, Vec<f64>)> 
     let total = steps.count + usize::from(steps.warm_up);
     for step in 1..=total {
         let record = steps.record.filter(|_| step == total);
-        let inputs = record.map(|_| trainer.inputs(&items));
+        let inputs = record.map(|_| trainer.inputs(&items)).transpose()?;
         let start = Instant::now();
         trainer.step(&items)?;
         let done = trainer.done(Wait::All)?;

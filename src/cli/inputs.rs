@@ -1,12 +1,22 @@
 //! Meshes named on the command line: files, folders, or the built-in head.
 
+use crate::dataset::{Manifest, Set};
 use crate::error::{Error, Result};
 use crate::mesh::sample_head::head;
 use crate::mesh::{Mesh, io};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Triangles of the built-in head.
 pub const HEAD_TRIANGLES: usize = 20_000;
+
+/// The sets among inputs, opened, and the rest of these.
+pub fn sets(inputs: &[PathBuf]) -> Result<(Vec<Arc<Set>>, Vec<PathBuf>)> {
+    let (sets, rest): (Vec<PathBuf>, Vec<PathBuf>) =
+        inputs.iter().cloned().partition(|input| Manifest::is_in(input));
+    let open = |path: &PathBuf| Set::open(path).map(Arc::new);
+    Ok((sets.iter().map(open).collect::<Result<_>>()?, rest))
+}
 
 /// (name, mesh) of every input; the built-in head of `seed` without any.
 pub fn meshes(inputs: &[PathBuf], seed: u64) -> Result<Vec<(String, Mesh)>> {

@@ -4,6 +4,7 @@ mod bench;
 mod bottleneck;
 mod check;
 mod compare;
+mod dataset;
 mod demo;
 mod devices;
 mod diagnose;
@@ -45,6 +46,7 @@ enum Command {
     Sample(sample::SampleArgs),
     Interpolate(sample::InterpolateArgs),
     Head(head::Args),
+    Dataset(dataset::Args),
     Diagnose(diagnose::Args),
     Report(report::Args),
     Serve(serve::Args),
@@ -68,6 +70,7 @@ pub fn run() -> Result<()> {
         Command::Sample(args) => sample::sample(args),
         Command::Interpolate(args) => sample::interpolate(args),
         Command::Head(args) => head::run(args),
+        Command::Dataset(args) => dataset::run(args),
         Command::Diagnose(args) => diagnose::run(args),
         Command::Report(args) => report::run(args),
         Command::Serve(args) => serve::run(args),

@@ -105,7 +105,7 @@ impl Frozen<'_> {
         let prepare = Prepare { settings: &settings, device: self.device };
         let items = prepare_all(&prepare, meshes, copies, self.run)?;
         let mut encoder = Encoder::new(model)?;
-        items.iter().map(|item| encoder.mean(model, &item.planes.load())).collect()
+        items.iter().map(|item| encoder.mean(model, &item.planes()?)).collect()
     }
 }
 

@@ -11,14 +11,14 @@ use crate::mesh::normalise::Up;
 use crate::nn::Schedule;
 use crate::ops::Reduction;
 use crate::train::budget::{Budget, REFERENCE_BYTES, by_precision, on_card, reference};
-use crate::train::{self, Checkpoint, Initialisation, LikelihoodKind, Options, Preset, Settings};
+use crate::train::{self, Checkpoint, Given, Initialisation, LikelihoodKind, Options, Preset, Settings};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Train on meshes: planes, network, decoded mesh, metrics, report
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Mesh files or folders of them (OBJ, PLY, STL, GLB, glTF); none: the built-in sample head
+    /// Mesh files, folders of them (OBJ, PLY, STL, GLB, glTF) or sets (`hexcuda dataset`); none: the built-in sample head
     inputs: Vec<PathBuf>,
     /// Run folder [default: runs/NAME-PRESET]
     #[arg(long)]
@@ -29,7 +29,7 @@ pub struct Args {
     /// Settings in TOML; the command line wins over them
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// Meshes (files or folders) that are only judged, not trained on
+    /// Meshes (files, folders or sets) that are only judged, not trained on
     #[arg(long, value_name = "INPUT", num_args = 1..)]
     held_out: Vec<PathBuf>,
     /// Warped copies of each mesh to train on beside it
@@ -111,22 +111,31 @@ pub fn run(args: &Args) -> Result<()> {
     if args.plan {
         return print_plan(&device, args.precision, &settings);
     }
-    let meshes = inputs::meshes(&args.inputs, settings.seed)?;
+    let (sets, files) = inputs::sets(&args.inputs)?;
+    // Without any input the built-in head; beside sets nothing.
+    let alone = !sets.is_empty() && files.is_empty();
+    let meshes = if alone { Vec::new() } else { inputs::meshes(&files, settings.seed)? };
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => default_folder(&meshes[0].0, settings.preset, args.resume),
+        None => {
+            let first = meshes.first().map(|(name, _)| name.clone());
+            let name = first.unwrap_or_else(|| inputs::stem(sets[0].path()));
+            default_folder(&name, settings.preset, args.resume)
+        }
     };
     // A second Ctrl-C while the checkpoint is written changes nothing.
     let interrupt = interrupt()?;
     if !args.quiet {
+        let in_sets: usize = sets.iter().map(|set| set.entries.len()).sum();
         console::note(format_args!(
             "{} mesh(es), preset {:?} on {device}, into {}",
-            meshes.len(),
+            meshes.len() + in_sets,
             settings.preset,
             out.display()
         ));
     }
-    let held_out = if args.held_out.is_empty() { Vec::new() } else { inputs::meshes(&args.held_out, 0)? };
+    let (held_out_sets, held_out) = inputs::sets(&args.held_out)?;
+    let held_out = if held_out.is_empty() { Vec::new() } else { inputs::meshes(&held_out, 0)? };
     let options = Options {
         out,
         held_out,
@@ -138,7 +147,8 @@ pub fn run(args: &Args) -> Result<()> {
         interrupt,
     };
     let server = args.address.serve_beside(&options.out, args.serve)?;
-    train::train(&settings, &meshes, &options)?;
+    let given = Given { meshes: &meshes, sets: &sets, held_out_sets: &held_out_sets };
+    train::train_on(&settings, &given, &options)?;
     report::of_trained(&options.out, args.quiet)?;
     if let Some(server) = server {
         until(interrupt);

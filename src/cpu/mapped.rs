@@ -1,8 +1,10 @@
-//! Floats in a file without a name, mapped into memory: they take no more memory than the system can spare, and the file
-//! is gone with the program.
+//! Files mapped into memory: floats in a file without a name, which take no more memory than the system can spare and are
+//! gone with the program; and files of others to read.
 
 use crate::error::{Error, Result};
-use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::{Advice, UncheckedAdvice};
+use memmap2::{Mmap, MmapOptions};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::ops::{Deref, Range};
@@ -65,6 +67,54 @@ impl Deref for Block {
     }
 }
 
+/// The first bytes of a file that is only ever appended to, for reading in place.
+pub struct MappedFile {
+    map: Mmap,
+}
+
+impl MappedFile {
+    /// Maps the first `len` bytes of the file at `path`, which must have them. Whoever cuts the file shorter while it is
+    /// mapped ends the program (SIGBUS), as with any mapped file.
+    ///
+    /// # Errors
+    /// Those of the file, and one that is shorter.
+    pub fn open(path: &Path, len: usize) -> Result<Self> {
+        let failed = |error: std::io::Error| Error::io(path, &error);
+        let file = File::open(path).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?.len();
+        if found < len as u64 {
+            let problem = format!("{found} bytes, {len} expected");
+            return Err(Error::new(path.display(), problem, "the file is cut short: get it again"));
+        }
+        // SAFETY: its owner appends to the file and never writes to bytes that are there, so that what is mapped does
+        // not change; the length was looked at.
+        let map = unsafe { MmapOptions::new().len(len).map(&file) }.map_err(failed)?;
+        Ok(Self { map })
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Asks the system to read a part ahead of its use.
+    pub fn prefetch(&self, range: Range<usize>) {
+        // A hint: what it cannot do comes when it is read.
+        #[cfg(unix)]
+        let _ = self.map.advise_range(Advice::WillNeed, range.start, range.len());
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
+    /// Gives the pages back that were read so far, so that they do not count as memory of the program; they stay in the
+    /// system's cache as long as it likes.
+    pub fn release(&self) {
+        // SAFETY: a shared map of a file that nobody writes to through it: a page that is needed again is read from the
+        // file, with the bytes that it had.
+        #[cfg(unix)]
+        let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
+    }
+}
+
 fn no_room(folder: &Path, values: usize, error: &std::io::Error) -> Error {
     let mega = (values * size_of::<f32>()).div_ceil(1 << 20);
     let problem = format!("{mega} MiB of planes cannot be kept there ({error})");
@@ -86,6 +136,21 @@ mod tests {
             assert_eq!(stored[..], block(i));
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_is_read_in_place_also_after_its_pages_were_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let bytes: Vec<u8> = (0..100_000).map(|i| (i * i / 7) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let map = MappedFile::open(&path, 90_000).unwrap();
+        map.prefetch(10..5000);
+        assert_eq!(map.bytes(), &bytes[..90_000]);
+        map.release();
+        assert_eq!(map.bytes(), &bytes[..90_000]);
+        let error = MappedFile::open(&path, 100_001).err().unwrap().to_string();
+        assert!(error.contains("100000 bytes, 100001 expected"), "{error}");
     }
 
     #[test]

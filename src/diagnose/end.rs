@@ -130,7 +130,8 @@ impl End {
     fn scores(&mut self, judge: &Judge, set: &Set, meshes: &[Mesh]) -> Result<()> {
         let count = MEASURED.min(meshes.len());
         for ((item, mesh), planes) in set.items.iter().zip(meshes).zip(&set.planes).take(count) {
-            let reference = Reference::on(judge.device, &item.mesh, &judge.settings.metrics)?;
+            let Some(input) = item.mesh()? else { continue };
+            let reference = Reference::on(judge.device, &input, &judge.settings.metrics)?;
             let score = |mesh: &Mesh| -> Result<f64> {
                 let metrics = reference.compare(mesh)?;
                 Ok(metrics.at(0.02).map_or(f64::NAN, |score| score.f_score))

@@ -61,8 +61,8 @@ pub struct Set<'a> {
 }
 
 impl<'a> Set<'a> {
-    pub fn new(items: &'a [Item]) -> Self {
-        let planes: Vec<Planes> = items.iter().map(|item| item.planes.load()).collect();
+    pub fn new(items: &'a [Item]) -> Result<Self> {
+        let planes = items.iter().map(Item::planes).collect::<Result<Vec<Planes>>>()?;
         let count = planes.len() as f64;
         let values = planes[0].values.len();
         let mean: Vec<f64> = (0..values)
@@ -71,7 +71,7 @@ impl<'a> Set<'a> {
         let variance = planes.iter().map(|planes| difference(planes, &mean)).sum::<f64>() / count;
         let occupied = planes.iter().map(edge::occupied).sum::<f64>() / count;
         let distances = planes.iter().map(edge::distances).collect();
-        Self { items, planes, mean, variance, occupied, distances }
+        Ok(Self { items, planes, mean, variance, occupied, distances })
     }
 
     /// The share of the variance of the set, which must have one, that a squared error of a value leaves explained.
@@ -105,10 +105,10 @@ impl Look {
         let mut posteriors: Vec<Gaussian> = Vec::new();
         let mut sums = [[0.0; 2]; DISTANCES];
         let (mut error, mut spread, mut occupied) = (0.0, 0.0, 0.0);
-        for ((item, planes), distances) in set.items.iter().zip(&set.planes).zip(&set.distances) {
+        for (planes, distances) in set.planes.iter().zip(&set.distances) {
             let latent = encoder.encode(model, planes)?;
             posteriors.extend(encoder.posterior(model, planes)?);
-            let decoded = decoder.decode(model, &latent, item.transform)?;
+            let decoded = decoder.decode(model, &latent, planes.transform)?;
             error += squared_error(&decoded, planes);
             spread += difference(&decoded, &set.mean);
             occupied += edge::occupied(&decoded);

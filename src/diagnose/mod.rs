@@ -75,7 +75,7 @@ pub fn diagnose(grid: &Grid, meshes: &[(String, Mesh)], options: &Options) -> Re
     same_grid(out, grid, meshes)?;
     let items = prepared(grid, meshes, options)?;
     let sets: HashMap<String, Set> =
-        items.iter().map(|(key, items)| (key.clone(), Set::new(items))).collect();
+        (items.iter()).map(|(key, items)| Ok((key.clone(), Set::new(items)?))).collect::<Result<_>>()?;
     if sets.values().any(|set| set.variance == 0.0) {
         let remedy = "name meshes that differ";
         return Err(Error::new(

@@ -91,8 +91,12 @@ impl Checkpoint {
 
 /// The network of a run folder with its settings, for encoding and decoding.
 pub fn load_model(run: &Path) -> Result<(Autoencoder, Settings)> {
-    let path = run.join("checkpoint.safetensors");
-    let mut file = Stored::open(&path)?;
+    load_network(&run.join("checkpoint.safetensors"))
+}
+
+/// The network of a checkpoint with its settings.
+pub(super) fn load_network(path: &Path) -> Result<(Autoencoder, Settings)> {
+    let mut file = Stored::open(path)?;
     let facts = file.facts()?;
     let mut model = facts.settings.network(None)?;
     file.fill("", &model.layout, &mut model.parameters)?;

@@ -1,65 +1,105 @@
-//! Meshes as the network sees them: planes and points with their true distance, made once.
+//! Meshes as the network sees them: planes and points with their true distance, made once, or those of a set.
 
 use super::Settings;
 use crate::cpu::mapped::{Block, BlockFile};
+use crate::dataset::{DistancePoints, SetMesh};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::hexplane::field::TAU;
+use crate::hexplane::Planes;
 use crate::hexplane::rasterize::rasterize_on;
-use crate::hexplane::{Planes, Representation};
-use crate::mesh::distance::MeshDistance;
-use crate::mesh::metrics::sampling::{self, Samples};
 use crate::mesh::normalise::normalise;
 use crate::mesh::{Mesh, Similarity};
-use crate::rng::Rng;
+use std::borrow::Cow;
 
 /// Points of a mesh that steps draw from: enough that a run of some hundred steps at 2,048 points
 /// seldom meets one twice, at a cost of some tenths of a second.
 const POOL: usize = 1 << 16;
-/// Standard deviation of the offset of a near point from the surface, in world units: about the
-/// width of the band in which the field is not clipped.
-const NEAR: f32 = 0.02;
-const STREAM_POOL: u64 = 0x706f_6f6c;
 
 /// One mesh, ready for training.
 pub struct Item {
     pub name: String,
-    /// In the normalised frame.
-    pub mesh: Mesh,
-    pub transform: Similarity,
-    pub planes: StoredPlanes,
-    pub points: DistancePoints,
+    content: Content,
+}
+
+enum Content {
+    Prepared(Box<Prepared>),
+    InSet(SetMesh),
+}
+
+struct Prepared {
+    mesh: Mesh,
+    planes: StoredPlanes,
+    points: DistancePoints,
 }
 
 /// The planes of an item, on disk where memory is short.
-pub struct StoredPlanes {
-    pub values: Block,
-    representation: Representation,
-    size: usize,
-    transform: Similarity,
+struct StoredPlanes {
+    values: Block,
+    like: Planes,
 }
 
-impl StoredPlanes {
-    /// Stores `planes` as block `index` of `file`.
-    pub fn new(planes: &Planes, file: &BlockFile, index: usize) -> Result<Self> {
-        let values = file.store(index, &planes.values)?;
-        let &Planes { representation, size, transform, .. } = planes;
-        Ok(Self { values, representation, size, transform })
+impl Item {
+    /// A mesh of a set; it is read when it is used.
+    pub fn in_set(mesh: SetMesh) -> Self {
+        Self { name: mesh.name().to_string(), content: Content::InSet(mesh) }
     }
 
-    /// A copy in memory.
-    pub fn load(&self) -> Planes {
-        let Self { representation, size, transform, .. } = *self;
-        Planes { representation, size, values: self.values.to_vec(), transform }
+    /// The planes, in place where they lie in fp32.
+    ///
+    /// # Errors
+    /// Those of a set that is broken, as of all that follows.
+    pub fn values(&self) -> Result<Cow<'_, [f32]>> {
+        Ok(match &self.content {
+            Content::Prepared(item) => Cow::Borrowed(&item.planes.values),
+            Content::InSet(mesh) => mesh.record()?.planes(),
+        })
     }
-}
 
-/// Points with their true signed distance, clipped to the band of the field. Even entries lie near
-/// the surface, odd ones anywhere in the cube.
-#[derive(Default)]
-pub struct DistancePoints {
-    pub points: Vec<[f32; 3]>,
-    pub distances: Vec<f32>,
+    /// A copy of the planes in memory.
+    pub fn planes(&self) -> Result<Planes> {
+        let values = self.values()?.into_owned();
+        Ok(match &self.content {
+            Content::Prepared(item) => Planes { values, ..item.planes.like.clone() },
+            Content::InSet(mesh) => {
+                let (size, representation) = (mesh.set.settings.size, mesh.set.settings.representation);
+                Planes { representation, size, values, transform: mesh.record()?.transform() }
+            }
+        })
+    }
+
+    /// Points in the normalised frame with their distance, even ones near the surface; none where there is no SDF loss.
+    pub fn points(&self) -> Result<(&[[f32; 3]], &[f32])> {
+        Ok(match &self.content {
+            Content::Prepared(item) => (&item.points.points, &item.points.distances),
+            Content::InSet(mesh) => {
+                let record = mesh.record()?;
+                (record.points(), record.distances())
+            }
+        })
+    }
+
+    /// From the mesh's own frame to the normalised one.
+    pub fn transform(&self) -> Result<Similarity> {
+        Ok(match &self.content {
+            Content::Prepared(item) => item.planes.like.transform,
+            Content::InSet(mesh) => mesh.record()?.transform(),
+        })
+    }
+
+    /// In the normalised frame; `None` in a set that keeps no meshes.
+    pub fn mesh(&self) -> Result<Option<Cow<'_, Mesh>>> {
+        Ok(match &self.content {
+            Content::Prepared(item) => Some(Cow::Borrowed(&item.mesh)),
+            Content::InSet(mesh) => mesh.record()?.mesh().map(Cow::Owned),
+        })
+    }
+
+    /// Has what lies on the disk read ahead of its use.
+    pub fn prefetch(&self) {
+        if let Content::InSet(mesh) = &self.content {
+            mesh.set.prefetch(mesh.index);
+        }
+    }
 }
 
 /// What is needed to make an [`Item`].
@@ -72,17 +112,17 @@ pub struct Prepare<'a> {
 impl Prepare<'_> {
     /// Normalises and rasterises; `name` stands in messages and results, the planes in block `index` of `file`.
     pub fn item(&self, name: &str, mesh: &Mesh, file: &BlockFile, index: usize) -> Result<Item> {
-        let (mesh, transform, planes) = self.planes(mesh).map_err(|error| error.within(name))?;
+        let (mesh, _, planes) = self.planes(mesh).map_err(|error| error.within(name))?;
         if planes.is_background() {
             let problem = "no view of it shows a surface";
             return Err(Error::new(name, problem, "check that its triangles have an area"));
         }
-        let distance_points = match self.settings.training.sdf_weight {
-            0.0 => DistancePoints::default(),
-            _ => self.distance_points(&mesh)?,
-        };
-        let planes = StoredPlanes::new(&planes, file, index)?;
-        Ok(Item { name: name.to_string(), mesh, transform, planes, points: distance_points })
+        let pairs = if self.settings.training.sdf_weight == 0.0 { 0 } else { POOL / 2 };
+        let points = DistancePoints::draw(&mesh, pairs, self.settings.seed, self.device)?;
+        let values = file.store(index, &planes.values)?;
+        let planes = StoredPlanes { values, like: Planes { values: Vec::new(), ..planes } };
+        let content = Content::Prepared(Box::new(Prepared { mesh, planes, points }));
+        Ok(Item { name: name.to_string(), content })
     }
 
     /// The normalised mesh, the transform and the planes of a mesh in its own frame.
@@ -96,18 +136,5 @@ impl Prepare<'_> {
             planes = planes.blurred(settings.training.blur);
         }
         Ok((mesh, transform, planes))
-    }
-
-    fn distance_points(&self, mesh: &Mesh) -> Result<DistancePoints> {
-        let mut rng = Rng::new(self.settings.seed, STREAM_POOL);
-        let surface = Samples::new(mesh, POOL / 2, self.settings.seed, "training").points;
-        let mut points = Vec::with_capacity(POOL);
-        for near in sampling::near(&surface, NEAR, self.settings.seed) {
-            points.push(near);
-            points.push(std::array::from_fn(|_| rng.range(-1.0, 1.0)));
-        }
-        let mut distances = MeshDistance::new(mesh)?.signed_distances_on(self.device, &points)?;
-        distances.iter_mut().for_each(|d| *d = d.clamp(-TAU, TAU));
-        Ok(DistancePoints { points, distances })
     }
 }

@@ -1,6 +1,6 @@
 //! The halves of a trained network by themselves, and the way from planes to a mesh.
 
-use super::Settings;
+use super::{Item, Settings, Trainer};
 use crate::device::Device;
 use crate::error::Result;
 use crate::hexplane::Planes;
@@ -8,6 +8,7 @@ use crate::hexplane::field::{self, highest_occupancy, surface_on};
 use crate::mesh::{Mesh, Similarity};
 use crate::model::{Architecture, Autoencoder, Gaussian, LinearCode, Posterior};
 use crate::tape::{Graph, Tape, Value};
+use std::borrow::Cow;
 
 /// Planes of one mesh to its latent.
 pub struct Encoder {
@@ -82,6 +83,57 @@ impl Decoder {
             values: self.tape.value(self.planes)?,
             transform,
         })
+    }
+}
+
+/// Encoder and decoder of a network that trains, with their memory once they were needed.
+#[derive(Default)]
+pub(super) struct Midway {
+    halves: Option<(Encoder, Decoder)>,
+}
+
+impl Midway {
+    /// Gives `each` every item, its planes, and what the network makes of them now.
+    ///
+    /// # Errors
+    /// Those of the device, and of `each`.
+    pub fn each(
+        &mut self,
+        trainer: &mut Trainer,
+        settings: &Settings,
+        items: &[&Item],
+        mut each: impl FnMut(&Item, &Planes, Planes) -> Result<()>,
+    ) -> Result<()> {
+        let mut copy;
+        let mut of_copy = None;
+        let on_card = matches!(trainer.model.parameters.device(), Device::Cuda(_));
+        let (model, halves) = if on_card {
+            // A card's memory is full of planes while it trains: a copy of the weights does it here.
+            copy = settings.network(None)?;
+            copy.parameters.load(0, &trainer.model.parameters.values()?)?;
+            (&mut copy, &mut of_copy)
+        } else {
+            (&mut trainer.model, &mut self.halves)
+        };
+        let (encoder, decoder) = match halves {
+            Some(halves) => halves,
+            none => none.insert((Encoder::new(model)?, Decoder::new(model)?)),
+        };
+        for item in items {
+            let planes = item.planes()?;
+            let latent = encoder.encode(model, &planes)?;
+            let decoded = decoder.decode(model, &latent, planes.transform)?;
+            each(item, &planes, decoded)?;
+        }
+        Ok(())
+    }
+}
+
+/// The mesh of an item in the normalised frame; of a set that keeps no meshes what its planes give back.
+pub(super) fn input_mesh<'a>(item: &'a Item, device: &Device, settings: &Settings) -> Result<Cow<'a, Mesh>> {
+    match item.mesh()? {
+        Some(mesh) => Ok(mesh),
+        None => Ok(Cow::Owned(mesh_of_planes(device, &item.planes()?, settings)?)),
     }
 }
 

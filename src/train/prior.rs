@@ -29,7 +29,7 @@ pub fn start_prior(model: &mut Autoencoder, items: &[Item], seed: u64) -> Result
     let mut encoder = Encoder::new(model)?;
     let mut rng = Rng::named(seed, name);
     for component in 0..model.latent.components {
-        let planes = items[component % items.len()].planes.load();
+        let planes = items[component % items.len()].planes()?;
         let mut values = match model.latent.prior {
             PriorKind::Vamp => planes.values,
             _ => encoder.encode(model, &planes)?,

@@ -1,7 +1,7 @@
 //! What a run leaves behind: decoded planes, meshes, metrics beside their baselines, the summary
 //! and the page.
 
-use super::evaluate::{Decoder, Encoder, highest_of_planes, linear_planes, mesh_of_planes};
+use super::evaluate::{Decoder, Encoder, highest_of_planes, input_mesh, linear_planes, mesh_of_planes};
 use super::{Item, MetricsLog, Options, Settings};
 use crate::console;
 use crate::device::Device;
@@ -20,6 +20,7 @@ use std::path::Path;
 
 /// One mesh in its three reconstructions, in the normalised frame.
 struct Result3 {
+    input: Mesh,
     decoded: Planes,
     mesh: Mesh,
     linear: Mesh,
@@ -34,7 +35,7 @@ struct Result3 {
 /// gets the files that docs/method.md names; each further one a folder under `meshes/`.
 pub fn write(
     (mut model, steps): (Autoencoder, u64),
-    judged: &Judged,
+    mut judged: Judged,
     code: &LinearCode,
     settings: &Settings,
     options: &Options,
@@ -44,7 +45,7 @@ pub fn write(
     let mut halves = Halves::new(&mut model)?;
     let on = (settings, &options.device);
     let mut per_mesh = Vec::new();
-    for (index, item) in judged.trained.iter().enumerate() {
+    for (index, &item) in judged.trained.iter().enumerate() {
         let result = reconstruct(&model, &mut halves, item, code, on)?;
         per_mesh.push(row(item, &result, settings));
         if index == 0 {
@@ -56,7 +57,7 @@ pub fn write(
         }
     }
     let mut summary = summary((&model, steps), settings, options, log, per_mesh)?;
-    if let Some(statistics) = posterior(&model, &mut halves, judged.trained)? {
+    if let Some(statistics) = posterior(&model, &mut halves, &judged.trained)? {
         // From the standard prior, which a learned one is not.
         if settings.latent.prior == PriorKind::Standard {
             summary["latent"]["kl"] = json!(statistics.rate());
@@ -67,10 +68,26 @@ pub fn write(
     }
     if !judged.held_out.is_empty() {
         let mut rows = Vec::new();
-        for item in judged.held_out {
+        for &item in &judged.held_out {
             rows.push(row(item, &reconstruct(&model, &mut halves, item, code, on)?, settings));
         }
         summary["held_out"] = json!({ "mean": means(&rows), "meshes": rows });
+    }
+    if let Some(seconds) = judged.input_seconds {
+        summary["input_seconds"] = json!(seconds);
+    }
+    // The best weights where there are any: what a part of a set says is to be said of them.
+    if let Some((best, step)) = &mut judged.best {
+        summary["best_step"] = json!(step);
+        halves = Halves::new(best)?;
+        model = std::mem::replace(best, model);
+    }
+    for (name, items) in judged.parts.iter().filter(|(_, items)| !items.is_empty()) {
+        let mut rows = Vec::new();
+        for &item in items {
+            rows.push(row(item, &reconstruct(&model, &mut halves, item, code, on)?, settings));
+        }
+        summary[name] = json!({ "mean": means(&rows), "meshes": rows });
     }
     let text = serde_json::to_string_pretty(&summary)
         .map_err(|error| Error::new("summary", error, "report this"))?;
@@ -82,24 +99,33 @@ pub fn write(
 fn posterior(
     model: &Autoencoder,
     halves: &mut Halves,
-    items: &[Item],
+    items: &[&Item],
 ) -> Result<Option<PosteriorStatistics>> {
     let mut posteriors = Vec::new();
     for item in items {
-        posteriors.extend(halves.encoder.posterior(model, &item.planes.load())?);
+        posteriors.extend(halves.encoder.posterior(model, &item.planes()?)?);
     }
     Ok((!posteriors.is_empty()).then(|| PosteriorStatistics::new(&posteriors)))
 }
 
 /// The meshes that are decoded and measured.
 pub struct Judged<'a> {
-    pub trained: &'a [Item],
-    /// Not trained on; only their metrics are kept.
-    pub held_out: &'a [Item],
+    pub trained: Vec<&'a Item>,
+    /// Not trained on; only their metrics are kept, as of what follows.
+    pub held_out: Vec<&'a Item>,
+    /// Parts of sets with their names in the summary.
+    pub parts: [(&'static str, Vec<&'a Item>); 2],
+    /// The network of the best look at the validation part, and its step.
+    pub best: Option<(Autoencoder, u64)>,
+    /// What reading the meshes took of the steps, where that was measured.
+    pub input_seconds: Option<f64>,
 }
 
 /// The three reconstructions of a mesh.
 const COLUMNS: [&str; 3] = ["mesh", "linear", "ceiling"];
+
+/// Parts of sets that are not trained on.
+pub const PARTS: [&str; 2] = ["validation", "test"];
 
 /// What is kept of a mesh; `no_surface` holds those of the reconstructions that are empty.
 fn row(item: &Item, result: &Result3, settings: &Settings) -> Value {
@@ -132,9 +158,9 @@ fn reconstruct(
     code: &LinearCode,
     (settings, device): (&Settings, &Device),
 ) -> Result<Result3> {
-    let planes = item.planes.load();
+    let planes = item.planes()?;
     let latent = halves.encoder.encode(model, &planes)?;
-    let decoded = halves.decoder.decode(model, &latent, item.transform)?;
+    let decoded = halves.decoder.decode(model, &latent, planes.transform)?;
     let linear = linear_planes(&settings.architecture, code, &planes)?;
     let surface = |planes: &Planes| -> Result<(Mesh, Option<f32>)> {
         let mesh = mesh_of_planes(device, planes, settings)?;
@@ -142,18 +168,20 @@ fn reconstruct(
         Ok((mesh, if empty { Some(highest_of_planes(planes, settings)?) } else { None }))
     };
     let ((mesh, a), (linear, b), (ceiling, c)) = (surface(&decoded)?, surface(&linear)?, surface(&planes)?);
-    let reference = Reference::on(device, &item.mesh, &settings.metrics)?;
+    let input = input_mesh(item, device, settings)?.into_owned();
+    let reference = Reference::on(device, &input, &settings.metrics)?;
     let metrics = [reference.compare(&mesh)?, reference.compare(&linear)?, reference.compare(&ceiling)?];
-    Ok(Result3 { decoded, mesh, linear, ceiling, metrics, highest: [a, b, c] })
+    Ok(Result3 { input, decoded, mesh, linear, ceiling, metrics, highest: [a, b, c] })
 }
 
 /// An empty mesh is said, and has no file.
 fn write_files(folder: &Path, item: &Item, result: &Result3, settings: &Settings, quiet: bool) -> Result<()> {
-    let own = |mesh: &Mesh| denormalise(mesh, &item.transform);
+    let transform = item.transform()?;
+    let own = |mesh: &Mesh| denormalise(mesh, &transform);
     files::write(&folder.join("decoded.safetensors"), &result.decoded, files::Precision::F32)?;
-    let sheet = picture::contact_sheet(&[("input", &item.planes.load()), ("decoded", &result.decoded)]);
+    let sheet = picture::contact_sheet(&[("input", &item.planes()?), ("decoded", &result.decoded)]);
     picture::write_png(&folder.join("planes.png"), &sheet)?;
-    io::write(&folder.join("input.ply"), &own(&item.mesh))?;
+    io::write(&folder.join("input.ply"), &own(&result.input))?;
     let meshes = [&result.mesh, &result.linear, &result.ceiling];
     for ((name, mesh), highest) in COLUMNS.iter().zip(meshes).zip(result.highest) {
         let endings: &[&str] = if *name == "mesh" { &["ply", "glb"] } else { &["ply"] };
@@ -249,6 +277,10 @@ fn announce(summary: &Value, quiet: bool) -> Result<()> {
     if summary["held_out"].is_object() {
         let columns = ["mesh", "linear", "ceiling"].map(|column| &summary["held_out"]["mean"][column]);
         print_scores("held-out mean ", &columns)?;
+    }
+    for part in PARTS.into_iter().filter(|part| summary[part].is_object()) {
+        let columns = COLUMNS.map(|column| &summary[part]["mean"][column]);
+        print_scores(&format!("{part} mean "), &columns)?;
     }
     Ok(())
 }

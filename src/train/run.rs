@@ -1,8 +1,11 @@
 //! The loop: data, steps, checkpoints, progress, and a clean end when interrupted.
 
 use super::augment::warped;
+use super::checkpoint::load_network;
 use super::prior::start_prior;
+use super::sets::{Given, Parts};
 use super::trainer::Wait;
+use super::validation::{BEST, Validator, spread};
 use super::{Checkpoint, Inputs, Item, LogRow, MetricsLog, Prepare, Settings, Snapshots, Trainer, results};
 use crate::console;
 use crate::cpu::mapped::BlockFile;
@@ -13,6 +16,7 @@ use crate::mesh::Mesh;
 use crate::model::{Autoencoder, LinearCode, PriorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +44,23 @@ pub struct Options<'a> {
     pub interrupt: &'a AtomicBool,
 }
 
+/// Meshes of sets that the linear code is fitted to: some thousand patches more than it takes.
+const FITTED: usize = 64;
+/// Meshes of sets that a run trains on and has files of.
+const SHOWN: usize = 4;
+/// Steps after which the memory of sets is given back.
+const RELEASE_EVERY: u64 = 64;
+
 /// Trains on `meshes` (name, mesh in its own frame) and fills the run folder.
 pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) -> Result<()> {
+    train_on(settings, &Given { meshes, ..Given::default() }, options)
+}
+
+/// Trains on what is given and fills the run folder.
+///
+/// # Errors
+/// Input, settings or a run folder that cannot be used, a loss that leaves the finite numbers, an interrupt.
+pub fn train_on(settings: &Settings, given: &Given, options: &Options) -> Result<()> {
     settings.validate()?;
     let out = &options.out;
     let checkpoint = out.join("checkpoint.safetensors");
@@ -52,12 +71,20 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
     if options.resume {
         same_run(&checkpoint, &Checkpoint::read(&checkpoint)?.settings, settings)?;
     }
-    Trainer::require(&options.device, settings, meshes.len() * (1 + settings.training.augment))?;
+    let (meshes, mut parts) = (given.meshes, given.parts(settings)?);
+    if options.resume {
+        Inputs::require_same(out, &parts.inputs)?;
+    }
+    if meshes.is_empty() && parts.train.is_empty() {
+        return Err(Error::usage("train", "there is nothing to train on", "name meshes or a set"));
+    }
+    let all = meshes.len() * (1 + settings.training.augment) + parts.train.len();
+    Trainer::require(&options.device, settings, all)?;
     let prepare = Prepare { settings, device: &options.device };
-    let items = prepare_all(&prepare, meshes, settings.training.augment, out)?;
-    // Warped copies would cost the components that the meshes themselves need.
-    let planes: Vec<&[f32]> = items[..meshes.len()].iter().map(|item| &*item.planes.values).collect();
-    let code = LinearCode::fit(&settings.architecture, &planes)?;
+    let mut items = prepare_all(&prepare, meshes, settings.training.augment, out)?;
+    let of_sets = items.len();
+    items.append(&mut parts.train);
+    let code = linear_code(settings, &items[..meshes.len()], &items[of_sets..])?;
     let mut trainer = Trainer::new(&options.device, settings, items.len(), Some(&code))?;
     if options.resume {
         Checkpoint::restore(&checkpoint, &mut trainer)?;
@@ -65,25 +92,48 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
         start_prior(&mut trainer.model, &items, settings.seed)?;
         warn_of_few_inputs(settings, items.len(), options.quiet);
     }
+    let mut shown: Vec<&Item> = items[..meshes.len()].iter().collect();
+    shown.extend(items[of_sets..].iter().take(SHOWN));
     // Not before all of the input has proved good: a refusal leaves nothing behind.
     std::fs::create_dir_all(out).map_err(|error| Error::io(out, &error))?;
     let config = settings.to_toml()?;
     write_atomic(&out.join("config.toml"), |file| file.write_all(config.as_bytes()))?;
-    Inputs::write(out, &items[..meshes.len()])?;
+    Inputs::write(out, &shown, &parts.inputs, (settings, &options.device))?;
     let mut log = MetricsLog::open(&out.join("metrics.csv"), trainer.step)?;
     if options.tensorboard {
         log = log.with_tensorboard()?;
     }
-    steps(&mut trainer, &items, settings, options, &mut log)?;
-    let (judged, held_out) = (&items[..meshes.len()], prepare_all(&prepare, &options.held_out, 0, out)?);
-    results::write(
-        trainer.into_model(),
-        &results::Judged { trained: judged, held_out: &held_out },
-        &code,
-        settings,
-        options,
-        &log,
-    )
+    let mut validator = Validator::open(out, trainer.step, (settings, &options.device), &parts.validation)?;
+    let release = || given.sets.iter().chain(given.held_out_sets).for_each(|set| set.release());
+    steps(&mut trainer, &items, (settings, options), (&mut log, &mut validator), &release)?;
+    let mut held_out = prepare_all(&prepare, &options.held_out, 0, out)?;
+    held_out.extend(given.held_out(settings)?);
+    let best = match validator.best() {
+        None => None,
+        Some(row) => {
+            let (network, _) = load_network(&out.join(BEST))?;
+            Some((network.on(&options.device)?, row.step))
+        }
+    };
+    let most = settings.validation.at_end;
+    let Parts { validation, test, .. } = &parts;
+    let [first, second] = results::PARTS;
+    let judged = results::Judged {
+        trained: shown,
+        held_out: held_out.iter().collect(),
+        parts: [(first, spread(validation, most)), (second, spread(test, most))],
+        best,
+        input_seconds: (!given.sets.is_empty()).then(|| trainer.input_time().as_secs_f64()),
+    };
+    results::write(trainer.into_model(), judged, &code, settings, options, &log)
+}
+
+/// Of meshes, and of some of those of sets. Warped copies would cost the components that the meshes themselves need.
+fn linear_code(settings: &Settings, meshes: &[Item], of_sets: &[Item]) -> Result<LinearCode> {
+    let fitted = meshes.iter().chain(spread(of_sets, FITTED));
+    let planes: Vec<Cow<[f32]>> = fitted.map(Item::values).collect::<Result<_>>()?;
+    let planes: Vec<&[f32]> = planes.iter().map(|values| &**values).collect();
+    LinearCode::fit(&settings.architecture, &planes)
 }
 
 /// A mesh that is far from every pseudo-input has a divergence of millions of nats, at which training does not converge.
@@ -131,6 +181,7 @@ fn same_run(path: &Path, found: &Settings, wanted: &Settings) -> Result<()> {
     found.training.checkpoint_every = wanted.training.checkpoint_every;
     found.training.cached_meshes = wanted.training.cached_meshes;
     found.training.snapshots = wanted.training.snapshots;
+    found.validation.at_end = wanted.validation.at_end;
     found.extraction = wanted.extraction.clone();
     found.metrics = wanted.metrics.clone();
     if found == *wanted {
@@ -159,16 +210,16 @@ fn difference(prefix: &str, theirs: &toml::Table, ours: &toml::Table) -> Option<
 fn steps(
     trainer: &mut Trainer,
     items: &[Item],
-    settings: &Settings,
-    options: &Options,
-    log: &mut MetricsLog,
+    (settings, options): (&Settings, &Options),
+    (log, validator): (&mut MetricsLog, &mut Validator),
+    release: &dyn Fn(),
 ) -> Result<()> {
     let path = options.out.join("checkpoint.safetensors");
     let total = settings.training.steps;
     let mut snapshots = Snapshots::new(&options.out, settings)?;
     let mut watch = Watch::new(trainer.step, total, options.quiet, log);
     let mut interrupted = false;
-    while trainer.step < total && !interrupted {
+    while trainer.step < total && !interrupted && !validator.is_stalled() {
         if let Err(error) = trainer.step(items).and_then(|()| watch.note(trainer, Wait::Behind)) {
             // The weights are those of the last good step: worth keeping, where the device still gives them.
             let noted = watch.note(trainer, Wait::All);
@@ -177,6 +228,13 @@ fn steps(
             return Err(error);
         }
         snapshots.note(trainer, settings, &items[0])?;
+        if validator.is_due(trainer.step) {
+            watch.look(trainer, validator)?;
+            watch.save(&path, trainer, settings)?;
+        }
+        if trainer.step.is_multiple_of(RELEASE_EVERY) {
+            release();
+        }
         interrupted = options.interrupt.load(Ordering::SeqCst);
         if options.time.is_some_and(|limit| watch.started.elapsed() >= limit) {
             break;
@@ -218,6 +276,26 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
+    /// A look at the validation part, said where steps are.
+    fn look(&mut self, trainer: &mut Trainer, validator: &mut Validator) -> Result<()> {
+        self.note(trainer, Wait::All)?;
+        let row = validator.look(trainer)?;
+        if !self.progress.quiet {
+            let best = validator.best().map_or(0, |best| best.step);
+            console::note(format_args!(
+                "step {}: validation F-score {:.4}, ceiling {:.4}; best so far: step {best}",
+                row.step, row.score, row.ceiling
+            ));
+        }
+        if validator.is_stalled() && !self.progress.quiet {
+            console::note(format_args!(
+                "no better look since step {}: the run ends",
+                validator.best().map_or(0, |b| b.step)
+            ));
+        }
+        Ok(())
+    }
+
     fn save(&mut self, path: &Path, trainer: &mut Trainer, settings: &Settings) -> Result<()> {
         self.note(trainer, Wait::All)?;
         self.log.flush()?;
@@ -229,6 +307,7 @@ impl<'a> Watch<'a> {
 struct Progress {
     bar: Option<ProgressBar>,
     lines: bool,
+    quiet: bool,
     total: u64,
     first: u64,
     started: Instant,
@@ -247,7 +326,7 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Self { bar, lines: !terminal && !quiet, total, first: step, started: now, last_line: now }
+        Self { bar, lines: !terminal && !quiet, quiet, total, first: step, started: now, last_line: now }
     }
 
     fn step(&mut self, step: u64, loss: f64) {

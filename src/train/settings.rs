@@ -1,6 +1,6 @@
 //! Every setting of a run, its presets, and the file that holds them.
 
-use super::{Likelihood, LikelihoodKind};
+use super::{Augmentation, Likelihood, LikelihoodKind, Validation};
 use crate::error::{Error, Result};
 use crate::hexplane::Representation;
 use crate::hexplane::cache::Storage;
@@ -65,6 +65,12 @@ pub struct Settings {
     pub training: Training,
     #[serde(default)]
     pub likelihood: Likelihood,
+    /// What each visit of a mesh sees.
+    #[serde(default)]
+    pub augmentation: Augmentation,
+    /// Of sets.
+    #[serde(default)]
+    pub validation: Validation,
     pub optimiser: AdamSettings,
     pub extraction: Extraction,
     pub metrics: metrics::Settings,
@@ -175,6 +181,8 @@ impl Settings {
                 snapshots: SNAPSHOTS,
             },
             likelihood: Likelihood::default(),
+            augmentation: Augmentation::default(),
+            validation: Validation::default(),
             // What came first to the quality of slower settings: docs/performance.md, "Time to quality".
             optimiser: AdamSettings {
                 learning_rate,
@@ -257,6 +265,8 @@ impl Settings {
         self.latent.validate(&[])?;
         self.optimiser.validate()?;
         self.metrics.validate()?;
+        self.augmentation.validate()?;
+        self.validation.validate()?;
         let training = &self.training;
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let problem = if training.steps == 0 {

@@ -6,8 +6,8 @@
 //! happens at first. A snapshot takes one encoding and one decoding of a mesh, about a third of a step of one mesh
 //! on the device: 12 of them are 3 % of the quick preset's 125 steps, and nothing in a run of thousands.
 
-use super::{Decoder, Encoder, Item, Settings, Trainer};
-use crate::device::Device;
+use super::evaluate::Midway;
+use super::{Item, Settings, Trainer};
 use crate::error::{Error, Result};
 use crate::hexplane::{Planes, files};
 use half::f16;
@@ -21,8 +21,7 @@ const FOLDER: &str = "snapshots";
 pub struct Snapshots {
     folder: PathBuf,
     steps: BTreeSet<u64>,
-    /// Encoder and decoder with their memory, once they were needed, where the weights lie on the CPU.
-    halves: Option<(Encoder, Decoder)>,
+    midway: Midway,
 }
 
 impl Snapshots {
@@ -37,7 +36,7 @@ impl Snapshots {
             let path = snapshot_path(out, step);
             std::fs::remove_file(&path).map_err(|error| Error::io(&path, &error))?;
         }
-        Ok(Self { folder, steps, halves: None })
+        Ok(Self { folder, steps, midway: Midway::default() })
     }
 
     /// Keeps what the network of the step that was just made decodes for `item`, where one is due.
@@ -48,34 +47,16 @@ impl Snapshots {
         if !self.steps.contains(&trainer.step) {
             return Ok(());
         }
-        let planes = item.planes.load();
-        let decoded = match trainer.model.parameters.device() {
-            Device::Cuda(_) => decoded_on_cpu(trainer, settings, &planes)?,
-            _ => self.decoded(trainer, &planes)?,
-        };
-        let Some(decoded) = storable(decoded) else { return Ok(()) };
+        let mut decoded = None;
+        self.midway.each(trainer, settings, &[item], |_, _, planes| {
+            decoded = storable(planes);
+            Ok(())
+        })?;
+        let Some(decoded) = decoded else { return Ok(()) };
         std::fs::create_dir_all(&self.folder).map_err(|error| Error::io(&self.folder, &error))?;
         let path = self.folder.join(format!("{}.safetensors", trainer.step));
         files::write(&path, &decoded, files::Precision::F16)
     }
-
-    fn decoded(&mut self, trainer: &mut Trainer, planes: &Planes) -> Result<Planes> {
-        let model = &mut trainer.model;
-        if self.halves.is_none() {
-            self.halves = Some((Encoder::new(model)?, Decoder::new(model)?));
-        }
-        let Some((encoder, decoder)) = &mut self.halves else { return Ok(planes.clone()) };
-        let latent = encoder.encode(model, planes)?;
-        decoder.decode(model, &latent, planes.transform)
-    }
-}
-
-/// A card's memory is full of planes while it trains: a copy of the weights does it here.
-fn decoded_on_cpu(trainer: &Trainer, settings: &Settings, planes: &Planes) -> Result<Planes> {
-    let mut model = settings.network(None)?;
-    model.parameters.load(0, &trainer.model.parameters.values()?)?;
-    let latent = Encoder::new(&mut model)?.encode(&model, planes)?;
-    Decoder::new(&mut model)?.decode(&model, &latent, planes.transform)
 }
 
 /// Within what fp16 holds; none where a network has left the finite numbers, which its losses say already.

@@ -12,6 +12,7 @@ use crate::train::bottleneck::MOST_INPUTS;
 use crate::train::budget::Budget;
 use crate::train::{Item, Settings};
 use bytemuck::Pod;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -91,7 +92,11 @@ impl Card {
         let storage = settings.training.plane_cache;
         let values = budget.mesh / storage.bytes();
         let layout = InboxLayout::new(settings, values, batch);
-        let room = budget.room(free).min(settings.training.cached_meshes.unwrap_or(usize::MAX));
+        let mut room = budget.room(free).min(settings.training.cached_meshes.unwrap_or(usize::MAX));
+        if !settings.augmentation.is_off() {
+            // No visit sees what another one saw.
+            room = 0;
+        }
         Ok(Self {
             queue: queue.clone(),
             cache: PlaneCache::new(queue, storage, values, room.min(meshes))?,
@@ -123,7 +128,10 @@ impl Card {
     }
 
     /// Sends what the step needs while the card is busy with the one before, and queues its way into the arena.
-    fn feed(&mut self, trainer: &Trainer, items: &[Item], chosen: &[usize], factor: f64) -> Result<()> {
+    fn feed(&mut self, trainer: &mut Trainer, items: &[Item], chosen: &[usize], factor: f64) -> Result<()> {
+        let fixed = trainer.settings.augmentation.is_off();
+        let examples = if fixed { Vec::new() } else { trainer.examples(items, chosen)? };
+        let trainer = &*trainer;
         let (queue, storage) = (&self.queue, self.cache.storage());
         let (rate_factor, _) = trainer.adam.on_card().ok_or_else(elsewhere)?;
         let inbox = self.inbox.open()?;
@@ -140,22 +148,30 @@ impl Card {
         let target = on_card(trainer, trainer.recorded.halves.planes)?;
         for (slot, &index) in chosen.iter().enumerate() {
             let item = &items[index];
-            let len = item.planes.values.len();
-            let from = match self.cache.place(index) {
+            let values = || match examples.get(slot) {
+                Some(example) => Ok(Cow::Borrowed(&*example.planes)),
+                None => item.values(),
+            };
+            let len = trainer.settings.architecture.plane_values();
+            let place = if fixed { self.cache.place(index) } else { Place::Elsewhere };
+            let from = match place {
                 Place::Resident(place) => place,
                 Place::New(place) => {
-                    storage.send(queue, &item.planes.values, place)?;
+                    storage.send(queue, &values()?, place)?;
                     place.into()
                 }
                 Place::Elsewhere => {
                     let place = inbox.part(self.layout.part(slot, 0));
-                    storage.send(queue, &item.planes.values, place)?;
+                    storage.send(queue, &values()?, place)?;
                     place.into()
                 }
             };
             planes.push((from, target.part(slot * len..(slot + 1) * len)));
             let Some(sdf) = &trainer.recorded.sdf else { continue };
-            let (points, distances) = trainer.drawn(item, index);
+            let (points, distances) = match examples.get(slot) {
+                Some(example) => (example.points.clone(), example.distances.clone()),
+                None => trainer.drawn(item, index)?,
+            };
             for (part, values, input) in [(1, points, sdf.points), (2, distances, sdf.distances)] {
                 let place = inbox.part(self.layout.part(slot, part));
                 send(queue, &values, place)?;

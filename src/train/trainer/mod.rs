@@ -1,5 +1,6 @@
 //! One training step: a batch of planes and points in, an update of the weights out.
 
+mod batch;
 mod card;
 mod parts;
 
@@ -11,16 +12,19 @@ use crate::device::{Buffer, Device};
 use crate::error::{Error, Result};
 use crate::hexplane::Representation;
 use crate::hexplane::field::TAU;
+use crate::memory;
 use crate::model::{Autoencoder, Halves, LinearCode, VIEWS};
 use crate::nn::Adam;
 use crate::ops::{FieldLoss, SilhouetteLoss, WeightedSum};
 use crate::rng::Rng;
 use crate::shape::Shape;
 use crate::tape::{Graph, Plan, Scale, Tape, Value};
+use batch::Example;
 use card::Card;
 pub(super) use card::InboxLayout;
 pub use parts::GradientParts;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 const STREAM_ORDER: u64 = 0x6f72_6465;
 const STREAM_POINTS: u64 = 0x706f_696e;
@@ -53,6 +57,8 @@ pub struct Trainer {
     tape: Tape,
     recorded: Recorded,
     batch: usize,
+    /// What was spent on reading the meshes of steps on the host.
+    input: Duration,
     /// Steps whose losses are known and were not asked for.
     known: VecDeque<(u64, Losses)>,
     card: Option<Card>,
@@ -110,16 +116,17 @@ impl Trainer {
             tape,
             recorded,
             batch,
+            input: Duration::ZERO,
             known: VecDeque::new(),
             card,
         })
     }
 
-    /// Refuses what does not fit the card, before anything is made for it.
+    /// Refuses what does not fit the card or the memory, before anything is made for it.
     pub fn require(device: &Device, settings: &Settings, meshes: usize) -> Result<()> {
-        let Device::Cuda(queue) = device else { return Ok(()) };
         settings.validate()?;
         let batch = settings.training.batch.min(meshes).max(1);
+        let Device::Cuda(queue) = device else { return require_memory(device, settings, batch) };
         let budget = Budget::new(settings, device.kind(), batch)?;
         budget.require(format!("{queue:?}"), settings, batch, queue.context().free()?)
     }
@@ -143,17 +150,25 @@ impl Trainer {
         self.tape.time_ops(&self.model.parameters, &mut self.gradients, runs)
     }
 
+    /// Time that the host spent on reading, converting and warping what steps so far were given; on a card that was beside
+    /// the steps, and without what its cache took from the host.
+    pub fn input_time(&self) -> Duration {
+        self.input
+    }
+
     /// What the next step of `items` reads, as the host has it.
-    pub fn inputs(&self, items: &[Item]) -> StepInputs {
+    ///
+    /// # Errors
+    /// Those of a set that is broken.
+    pub fn inputs(&mut self, items: &[Item]) -> Result<StepInputs> {
         let mut inputs = StepInputs::default();
-        for index in self.chosen(items.len()) {
-            let item = &items[index];
-            let (points, distances) = self.drawn(item, index);
-            inputs.planes.extend_from_slice(&item.planes.values);
-            inputs.points.extend(points);
-            inputs.distances.extend(distances);
+        let chosen = self.chosen(items.len());
+        for example in self.examples(items, &chosen)? {
+            inputs.planes.extend_from_slice(&example.planes);
+            inputs.points.extend(example.points);
+            inputs.distances.extend(example.distances);
         }
-        inputs
+        Ok(inputs)
     }
 
     /// The gradients of the last step before clipping, in the layout of the parameters; in fp16 on a card scaled.
@@ -173,9 +188,10 @@ impl Trainer {
             self.step += 1;
             return Ok(());
         }
-        for (slot, &index) in chosen.iter().enumerate() {
-            self.load(slot, &items[index], index)?;
+        for (slot, example) in self.examples(items, &chosen)?.into_iter().enumerate() {
+            self.load_example(slot, &example)?;
         }
+        self.chosen_at(self.step + 1, items.len()).into_iter().for_each(|next| items[next].prefetch());
         for (input, values) in self.recorded.scalars(&self.settings, self.step) {
             self.tape.load(input, 0, &values)?;
         }
@@ -227,37 +243,49 @@ impl Trainer {
 
     /// Which meshes this step takes: an epoch visits all of them in an order drawn for it.
     fn chosen(&self, meshes: usize) -> Vec<usize> {
-        let first = self.step * self.batch as u64;
+        self.chosen_at(self.step, meshes)
+    }
+
+    fn chosen_at(&self, step: u64, meshes: usize) -> Vec<usize> {
+        let first = step * self.batch as u64;
+        let mut order = (u64::MAX, Vec::new());
         let at = |k: u64| {
             let (epoch, place) = (k / meshes as u64, (k % meshes as u64) as usize);
-            shuffled(meshes, self.settings.seed, epoch)[place]
+            if epoch != order.0 {
+                order = (epoch, shuffled(meshes, self.settings.seed, epoch));
+            }
+            order.1[place]
         };
         (first..first + self.batch as u64).map(at).collect()
     }
 
+    /// The mesh as it is at `slot` of the batch.
     fn load(&mut self, slot: usize, item: &Item, index: usize) -> Result<()> {
-        let planes = &item.planes.values;
-        self.tape.load(self.recorded.halves.planes, slot * planes.len(), planes)?;
-        let (points, distances) = self.drawn(item, index);
-        let Some(sdf) = &self.recorded.sdf else { return Ok(()) };
-        self.tape.load(sdf.points, slot * points.len(), &points)?;
-        self.tape.load(sdf.distances, slot * distances.len(), &distances)
+        let (points, distances) = self.drawn(item, index)?;
+        self.load_example(slot, &Example { planes: item.values()?, points, distances })
     }
 
-    /// Points `[n, 3]` of this step and their distances `[n]`; none without the SDF loss.
-    fn drawn(&self, item: &Item, index: usize) -> (Vec<f32>, Vec<f32>) {
-        if self.recorded.sdf.is_none() {
-            return (Vec::new(), Vec::new());
-        }
-        let count = self.settings.training.sdf_points;
-        let mut rng = Rng::new(self.settings.seed, STREAM_POINTS ^ ((index as u64) << 32));
-        rng.seek(self.step * count as u64);
-        let pairs = item.points.points.len() / 2;
-        // Even entries of the pool are near the surface, odd ones anywhere.
-        let picks: Vec<usize> = (0..count).map(|i| 2 * rng.below(pairs) + i % 2).collect();
-        let points = picks.iter().flat_map(|&pick| item.points.points[pick]).collect();
-        (points, picks.iter().map(|&pick| item.points.distances[pick]).collect())
+    fn load_example(&mut self, slot: usize, example: &Example) -> Result<()> {
+        let Example { planes, points, distances } = example;
+        self.tape.load(self.recorded.halves.planes, slot * planes.len(), planes)?;
+        let Some(sdf) = &self.recorded.sdf else { return Ok(()) };
+        self.tape.load(sdf.points, slot * points.len(), points)?;
+        self.tape.load(sdf.distances, slot * distances.len(), distances)
     }
+}
+
+/// Refuses a batch that the memory has no room for, where it has for one mesh; else what is too large has its own line.
+fn require_memory(device: &Device, settings: &Settings, batch: usize) -> Result<()> {
+    let bytes = |batch: usize| Ok(Budget::new(settings, device.kind(), batch)?.fixed());
+    let fits = |batch: usize| -> Result<bool> { Ok(memory::require("a step", bytes(batch)?, "").is_ok()) };
+    if batch == 1 || fits(batch)? || !fits(1)? {
+        return Ok(());
+    }
+    let mut smaller = batch / 2;
+    while !fits(smaller)? {
+        smaller /= 2;
+    }
+    memory::require(format!("a step of {batch} meshes"), bytes(batch)?, &format!("take --batch {smaller}"))
 }
 
 fn diverged(step: u64, losses: &Losses) -> Error {
