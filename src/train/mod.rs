@@ -4,6 +4,7 @@ mod augment;
 mod bottleneck;
 pub mod budget;
 mod checkpoint;
+mod codec;
 mod data;
 mod evaluate;
 mod given;
@@ -20,6 +21,10 @@ mod tensorboard;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, load_model};
+pub use codec::{
+    Alphabet, CodeEncoder, CodecFile, CodecSettings, channel_gains, fit_codec, fit_indices, fit_values,
+    latent_of_code,
+};
 pub use data::{Item, Prepare};
 pub use evaluate::{Decoder, Encoder, highest_of_planes, linear_planes, mesh_of_planes};
 pub use given::{Inputs, mesh_folder};
