@@ -130,7 +130,8 @@ fn codec(args: &EncodeArgs, model: &Autoencoder) -> Result<Option<(CodecFile, Co
     if args.uncompressed {
         if wanted {
             let problem = "an uncompressed latent has no steps and no layers";
-            return Err(Error::usage("encode", problem, "leave out --uncompressed, or --coarser and --list"));
+            let remedy = "leave out --uncompressed, or --coarser and --list";
+            return Err(Error::usage("encode", problem, remedy));
         }
         return Ok(None);
     }

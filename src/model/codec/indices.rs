@@ -33,7 +33,7 @@ impl IndexCodec {
         Ok(Self { shape, ends, laws, models, modes })
     }
 
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.models.len()
     }
 

@@ -101,7 +101,7 @@ impl ValueCodec {
         Ok(Self { parts, tables })
     }
 
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.parts.shape.iter().product()
     }
 

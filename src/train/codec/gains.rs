@@ -45,6 +45,7 @@ pub fn channel_gains(model: &mut Autoencoder, latents: &[Vec<f32>], settings: &S
     Ok(gains.iter().map(|gain| gain.max(LEAST * most)).collect())
 }
 
+/// Of the channels of planes, with the sum 1.
 fn weights(settings: &Settings) -> Vec<f64> {
     let mut weights = vec![1.0; settings.architecture.channels];
     if settings.representation == Representation::Continuous {
