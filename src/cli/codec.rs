@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::mesh::Mesh;
 use crate::model::Autoencoder;
 use crate::model::codec::{Code, Codec, Coded};
+use crate::model::hexz::model_hash;
 use crate::train::{
     Alphabet, CodeEncoder, CodecFile, CodecSettings, Decoder, Item, Prepare, Settings, channel_gains,
     fit_codec, latent_of_code, load_model, prepare_all,
@@ -72,7 +73,7 @@ struct HeldOut {
     rates: Vec<Rate>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Rate {
     coarser: i8,
     bytes: f64,
@@ -95,7 +96,7 @@ pub fn run(args: Args) -> Result<()> {
     let items = frozen.items(&meshes, args.augment)?;
     let codes = items.iter().map(|item| encoder.encode(&model, &item.planes.load()));
     let codes: Vec<Code> = codes.collect::<Result<_>>()?;
-    let codec = fit(&mut model, &codes, &settings, &fitting)?;
+    let codec = fit(&mut model, (&codes, meshes.len()), &settings, &fitting)?;
     let file = CodecFile::new(&model, &codec, fitting, names)?;
     file.write(&args.run, &codec)?;
     let held_out = frozen.judge(&mut model, &mut encoder, &codec, &held_out)?;
@@ -111,7 +112,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn fit(
     model: &mut Autoencoder,
-    codes: &[Code],
+    (codes, meshes): (&[Code], usize),
     settings: &Settings,
     fitting: &CodecSettings,
 ) -> Result<Codec> {
@@ -123,7 +124,7 @@ fn fit(
         .filter_map(|code| if let Code::Values(v) = code { Some(v.clone()) } else { None })
         .collect();
     let gains = if latents.is_empty() { Vec::new() } else { channel_gains(model, &latents, settings)? };
-    fit_codec(codes, shape, &alphabet, &gains, fitting)
+    fit_codec((codes, meshes), shape, &alphabet, &gains, fitting)
 }
 
 /// A trained run that is not changed.
@@ -152,6 +153,9 @@ impl Frozen<'_> {
         meshes: &[(String, Mesh)],
     ) -> Result<Option<HeldOut>> {
         let items = self.items(meshes, 0)?;
+        if items.is_empty() {
+            return Ok(None);
+        }
         let rates: &[i8] = if matches!(codec, Codec::Values(_)) { &RATES } else { &[0] };
         let (mut ceilings, mut uncoded) = (Vec::new(), Vec::new());
         let mut found = vec![Vec::new(); rates.len()];
@@ -159,53 +163,60 @@ impl Frozen<'_> {
         for (item, (_, source)) in items.iter().zip(meshes) {
             let planes = item.planes.load();
             let code = encoder.encode(model, &planes)?;
-            let mut latents = vec![latent_of_code(model, &code)?];
-            let mut sizes = Vec::new();
-            for &coarser in rates {
-                let coded = Coded {
-                    model: crate::model::hexz::model_hash(model)?,
-                    codec: 0,
-                    coarser,
-                    shape: codec.shape(),
-                    transform: item.transform,
-                    name: item.name.clone(),
-                    layers: codec.encode(&code, coarser),
-                    total: codec.layers(),
-                };
-                let broken = |problem: String| Error::new(&item.name, problem, "report this");
-                let decoded = codec.decode(&coded.layers, coarser).map_err(broken)?;
-                latents.push(latent_of_code(model, &decoded)?);
-                sizes.push((coded.to_bytes().map_err(broken)?.len(), source.positions.len()));
-            }
+            let as_it_is = latent_of_code(model, &code)?;
+            let coded = rates.iter().map(|&coarser| coded(model, codec, (item, &code), coarser));
+            let coded: Vec<(usize, Vec<f32>)> = coded.collect::<Result<_>>()?;
             let mut measure = Measure::new(model, &mut decoder, (self.settings, self.device), &item.mesh)?;
             ceilings.push(measure.planes(&planes)?);
-            uncoded.push(measure.latent(&latents[0])?);
-            for (at, size) in sizes.into_iter().enumerate() {
-                found[at].push((size, measure.latent(&latents[1 + at])?));
+            uncoded.push(measure.latent(&as_it_is)?);
+            for (found, (bytes, latent)) in found.iter_mut().zip(coded) {
+                let bits_per_vertex = 8.0 * bytes as f64 / source.positions.len() as f64;
+                let errors = measure.latent(&latent)?;
+                found.push(Rate { coarser: 0, bytes: bytes as f64, bits_per_vertex, errors });
             }
         }
-        if items.is_empty() {
-            return Ok(None);
-        }
-        let rate = |(&coarser, all): (&i8, &Vec<((usize, usize), Errors)>)| {
-            let mean = |of: &dyn Fn(usize, usize) -> f64| {
-                all.iter().map(|((bytes, vertices), _)| of(*bytes, *vertices)).sum::<f64>() / all.len() as f64
-            };
-            let errors: Vec<Errors> = all.iter().map(|(_, errors)| *errors).collect();
-            Rate {
-                coarser,
-                bytes: mean(&|bytes, _| bytes as f64),
-                bits_per_vertex: mean(&|bytes, vertices| 8.0 * bytes as f64 / vertices as f64),
-                errors: Errors::mean(&errors),
-            }
-        };
         Ok(Some(HeldOut {
             meshes: items.len(),
             ceiling: Errors::mean(&ceilings),
             uncoded: Errors::mean(&uncoded),
-            rates: rates.iter().zip(&found).map(rate).collect(),
+            rates: rates.iter().zip(&found).map(|(&coarser, all)| Rate::mean(coarser, all)).collect(),
         }))
     }
+}
+
+impl Rate {
+    fn mean(coarser: i8, all: &[Self]) -> Self {
+        let mean = |of: &dyn Fn(&Self) -> f64| all.iter().map(of).sum::<f64>() / all.len() as f64;
+        let errors: Vec<Errors> = all.iter().map(|rate| rate.errors).collect();
+        Self {
+            coarser,
+            bytes: mean(&|rate| rate.bytes),
+            bits_per_vertex: mean(&|rate| rate.bits_per_vertex),
+            errors: Errors::mean(&errors),
+        }
+    }
+}
+
+/// The bytes of a file, and the latent that it holds.
+fn coded(
+    model: &mut Autoencoder,
+    codec: &Codec,
+    (item, code): (&Item, &Code),
+    coarser: i8,
+) -> Result<(usize, Vec<f32>)> {
+    let broken = |problem: String| Error::new(&item.name, problem, "report this");
+    let coded = Coded {
+        model: model_hash(model)?,
+        codec: 0,
+        coarser,
+        shape: codec.shape(),
+        transform: item.transform,
+        name: item.name.clone(),
+        layers: codec.encode(code, coarser),
+        total: codec.layers(),
+    };
+    let decoded = codec.decode(&coded.layers, coarser).map_err(broken)?;
+    Ok((coded.to_bytes().map_err(broken)?.len(), latent_of_code(model, &decoded)?))
 }
 
 fn announce(args: &Args, report: &Report) -> Result<()> {

@@ -50,7 +50,7 @@ fn log2(x: u32) -> u32 {
     let mut mantissa = u64::from(x) << (31 - whole);
     let mut log = whole;
     for _ in 0..FRACTION {
-        mantissa = mantissa * mantissa >> 31;
+        mantissa = (mantissa * mantissa) >> 31;
         let above = mantissa >> 32 != 0;
         log = log << 1 | u32::from(above);
         mantissa >>= u32::from(above);

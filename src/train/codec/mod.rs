@@ -57,12 +57,13 @@ const LEARNED_AT: [i8; 5] = [-8, -4, 0, 4, 8];
 /// Of the channels in the order of coding, what layers behind the first end at.
 const LAYER_ENDS: [f64; 3] = [1.0 / 16.0, 1.0 / 4.0, 1.0];
 
-/// A codec of continuous latents of `shape`. `gains` of its channels are from [`channel_gains`].
+/// A codec of continuous latents of `shape`: those of so many meshes, then as often those of copies of each in the same order. `gains` of
+/// the channels are from [`channel_gains`].
 ///
 /// # Errors
 /// Fewer than two latents, or a step too narrow for them.
 pub fn fit_values(
-    latents: &[Vec<f32>],
+    (latents, meshes): (&[Vec<f32>], usize),
     shape: [usize; 4],
     gains: &[f32],
     settings: &CodecSettings,
@@ -75,7 +76,7 @@ pub fn fit_values(
         latent.iter().enumerate().map(|(i, z)| z / steps[i % channels]).collect()
     };
     let scaled: Vec<Vec<f32>> = latents.iter().map(in_steps).collect();
-    let residuals = left_over(&scaled);
+    let residuals = left_over(&scaled, meshes);
     let scales = scales(&residuals, shape);
     let basis = Prediction::fit(&scaled);
     let whole = |x: f64| {
@@ -129,15 +130,17 @@ impl Prediction {
     }
 }
 
-/// What the components of the other folds leave of each latent.
-fn left_over(latents: &[Vec<f32>]) -> Vec<Vec<f64>> {
-    let folds = FOLDS.min(latents.len());
+/// What the components of the other folds leave of each latent. Copies of a mesh are in one fold.
+fn left_over(latents: &[Vec<f32>], meshes: usize) -> Vec<Vec<f64>> {
+    let meshes = if meshes < 2 { latents.len() } else { meshes };
+    let folds = FOLDS.min(meshes);
+    let fold_of = |latent: usize| latent % meshes % folds;
     let mut found = vec![Vec::new(); latents.len()];
     for fold in 0..folds {
         let others: Vec<Vec<f32>> =
-            latents.iter().enumerate().filter(|(i, _)| i % folds != fold).map(|(_, l)| l.clone()).collect();
+            latents.iter().enumerate().filter(|&(i, _)| fold_of(i) != fold).map(|(_, l)| l.clone()).collect();
         let basis = Prediction::fit(&others);
-        for (at, latent) in latents.iter().enumerate().filter(|(i, _)| i % folds == fold) {
+        for (at, latent) in latents.iter().enumerate().filter(|&(i, _)| fold_of(i) == fold) {
             let predicted = basis.latent(&basis.coefficients(latent));
             found[at] = latent.iter().zip(&predicted).map(|(x, p)| f64::from(x - p)).collect();
         }
@@ -251,12 +254,12 @@ pub fn fit_indices(latents: &[Vec<u16>], shape: [usize; 4], alphabet: &Alphabet)
 /// Half of what 16 bits tell apart.
 const MOST_INDICES: usize = 1 << 15;
 
-/// A codec of codes of one kind, of the shape `[6, s, s, slots]`; `gains` as in [`fit_values`].
+/// A codec of codes of one kind, of so many meshes and their copies as in [`fit_values`], of the shape `[6, s, s, slots]`; `gains` as in [`fit_values`].
 ///
 /// # Errors
 /// As [`fit_values`] and [`fit_indices`].
 pub fn fit_codec(
-    codes: &[Code],
+    (codes, meshes): (&[Code], usize),
     shape: [usize; 4],
     alphabet: &Alphabet,
     gains: &[f32],
@@ -271,7 +274,7 @@ pub fn fit_codec(
         .filter_map(|code| if let Code::Indices(i) = code { Some(i.clone()) } else { None })
         .collect();
     match alphabet {
-        Alphabet::Values => fit_values(&values, shape, gains, settings),
+        Alphabet::Values => fit_values((&values, meshes), shape, gains, settings),
         _ => fit_indices(&indices, shape, alphabet),
     }
 }
