@@ -3,6 +3,7 @@
 mod bench;
 mod bottleneck;
 mod check;
+mod codec;
 mod compare;
 mod dataset;
 mod demo;
@@ -12,6 +13,7 @@ mod extract;
 mod head;
 mod inputs;
 mod latent;
+mod measured;
 mod nearest;
 mod prior;
 mod rasterize;
@@ -42,6 +44,7 @@ enum Command {
     Encode(latent::EncodeArgs),
     Decode(latent::DecodeArgs),
     Compare(compare::Args),
+    Codec(codec::Args),
     Prior(prior::Args),
     Sample(sample::SampleArgs),
     Interpolate(sample::InterpolateArgs),
@@ -66,6 +69,7 @@ pub fn run() -> Result<()> {
         Command::Encode(args) => latent::encode(args),
         Command::Decode(args) => latent::decode(args),
         Command::Compare(args) => compare::run(args),
+        Command::Codec(args) => codec::run(args),
         Command::Prior(args) => prior::run(args),
         Command::Sample(args) => sample::sample(args),
         Command::Interpolate(args) => sample::interpolate(args),

@@ -1,15 +1,14 @@
 //! `hexcuda prior`: a second-stage prior over the latents of a trained run.
 
+use super::codec::Frozen;
 use super::inputs;
 use super::latent::EXACT;
 use crate::console;
-use crate::device::{Device, DeviceChoice};
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::mesh::Mesh;
 use crate::model::Autoencoder;
-use crate::train::{
-    Encoder, FitReport, FlowSettings, Prepare, SecondStage, Settings, fit, load_model, prepare_all,
-};
+use crate::train::{Encoder, FitReport, FlowSettings, SecondStage, fit, load_model};
 use std::path::PathBuf;
 
 /// Of meshes without --held-out, every such one is set aside.
@@ -63,9 +62,9 @@ pub fn run(args: Args) -> Result<()> {
     let (meshes, set_aside) = split(&args)?;
     let names = meshes.iter().map(|(name, _)| name.clone()).collect();
     let on = Frozen { settings: &settings, device: &device, run: &args.run };
-    let latents = on.latents(&mut model, &meshes, args.augment)?;
-    let judged = on.latents(&mut model, &set_aside, 0)?;
-    let (fitted, report) = fit(&latents, &judged, &flow, &device)?;
+    let fitted_to = latents(&on, &mut model, &meshes, args.augment)?;
+    let judged = latents(&on, &mut model, &set_aside, 0)?;
+    let (fitted, report) = fit(&fitted_to, &judged, &flow, &device)?;
     SecondStage::new(&model, flow, report.clone(), names)?.write(
         &args.run,
         &fitted,
@@ -89,24 +88,16 @@ fn split(args: &Args) -> Result<(Named, Named)> {
     Ok((kept, aside))
 }
 
-/// A trained run that is not changed.
-struct Frozen<'a> {
-    settings: &'a Settings,
-    device: &'a Device,
-    run: &'a PathBuf,
-}
-
-impl Frozen<'_> {
-    /// What the encoder says of meshes, and of warped copies of them.
-    fn latents(&self, model: &mut Autoencoder, meshes: &Named, copies: usize) -> Result<Vec<Vec<f32>>> {
-        let mut settings = self.settings.clone();
-        // Distances are for training the network.
-        settings.training.sdf_weight = 0.0;
-        let prepare = Prepare { settings: &settings, device: self.device };
-        let items = prepare_all(&prepare, meshes, copies, self.run)?;
-        let mut encoder = Encoder::new(model)?;
-        items.iter().map(|item| encoder.mean(model, &item.planes()?)).collect()
-    }
+/// What the encoder says of meshes, and of warped copies of them.
+fn latents(
+    on: &Frozen,
+    model: &mut Autoencoder,
+    meshes: &[(String, Mesh)],
+    copies: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let items = on.items(meshes, copies)?;
+    let mut encoder = Encoder::new(model)?;
+    items.iter().map(|item| encoder.mean(model, &item.planes()?)).collect()
 }
 
 fn announce(args: &Args, report: &FitReport) -> Result<()> {

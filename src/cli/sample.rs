@@ -1,7 +1,7 @@
 //! `hexcuda sample` and `hexcuda interpolate`: latents that no mesh was encoded to, decoded to meshes.
 
 use super::inputs::stem;
-use super::latent::{EXACT, read_latent};
+use super::latent::{EXACT, Taken, read_latent};
 use super::nearest::{Nearest, Neighbours};
 use crate::console;
 use crate::device::{Device, DeviceChoice};
@@ -137,7 +137,8 @@ pub fn interpolate(args: InterpolateArgs) -> Result<()> {
     let (model, settings) = load_model(&args.run)?;
     let mut model = model.on(&device)?;
     let prepare = Prepare { settings: &settings, device: &device };
-    let [a, b] = [end(&mut model, &prepare, &args.a)?, end(&mut model, &prepare, &args.b)?];
+    let [a, b] =
+        [end(&mut model, &prepare, &args.run, &args.a)?, end(&mut model, &prepare, &args.run, &args.b)?];
     let decoder = Decoder::new(&mut model)?;
     let mut sequence = Sequence::new(&args.common, &settings, &device, &model, decoder)?;
     for index in 0..args.common.n {
@@ -150,9 +151,9 @@ pub fn interpolate(args: InterpolateArgs) -> Result<()> {
 }
 
 /// The latent of a mesh, or of a latent file.
-fn end(model: &mut Autoencoder, prepare: &Prepare, path: &Path) -> Result<Latent> {
+fn end(model: &mut Autoencoder, prepare: &Prepare, run: &Path, path: &Path) -> Result<Latent> {
     if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("hexz")) {
-        return read_latent(path, model);
+        return read_latent(path, run, model, Taken::default());
     }
     let mesh = io::read(path)?;
     let (_, transform, planes) = prepare.planes(&mesh).map_err(|error| error.within(path.display()))?;

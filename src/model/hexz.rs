@@ -1,9 +1,12 @@
 //! `.hexz`: the latent of one mesh.
 //!
-//! Bytes: `HEXZ`, version (u32), length of the header (u32), header (JSON: shape, transform, hash of
+//! Version 1 has the values as they are; version 2, [`super::codec::Coded`], a codec's layers.
+//!
+//! Bytes of version 1: `HEXZ`, version (u32), length of the header (u32), header (JSON: shape, transform, hash of
 //! the model, name), values (f32), CRC-32 of all before it (u32). Numbers are little-endian.
 
 use super::Autoencoder;
+use super::codec::{self, Coded};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::mesh::Similarity;
@@ -28,6 +31,34 @@ pub struct Latent {
     /// Of the mesh.
     pub name: String,
     pub values: Vec<f32>,
+}
+
+/// A file of either version.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnyLatent {
+    Plain(Latent),
+    Coded(Coded),
+}
+
+impl AnyLatent {
+    /// With `partial` also a coded file that ends within a layer, up to the last whole one.
+    ///
+    /// # Errors
+    /// When the file is missing, cut short, damaged, of another kind or of another version.
+    pub fn read(path: &Path, partial: bool) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|error| Error::io(path, &error))?;
+        let version = bytes.get(4..8).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        if bytes.get(..4) == Some(&MAGIC) && version == Some(codec::VERSION) {
+            let remedy = match partial {
+                true => "encode the mesh again",
+                false => "encode the mesh again, or take its whole layers with decode --partial",
+            };
+            let coded = Coded::parse(&bytes, partial);
+            return coded.map(Self::Coded).map_err(|problem| Error::new(path.display(), problem, remedy));
+        }
+        let plain = Latent::parse(&bytes);
+        plain.map(Self::Plain).map_err(|problem| Error::new(path.display(), problem, "encode the mesh again"))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,7 +120,8 @@ impl Latent {
         }
         let (version, len) = (word(4), word(8));
         if version != Some(VERSION) {
-            return Err(format!("version {} of the format, expected {VERSION}", version.unwrap_or_default()));
+            let (found, coded) = (version.unwrap_or_default(), codec::VERSION);
+            return Err(format!("version {found} of the format, expected {VERSION} or {coded}"));
         }
         let body = bytes.len().checked_sub(4).filter(|&end| end >= 12).ok_or("the file is cut short")?;
         if word(body) != Some(crc32fast::hash(&bytes[..body])) {

@@ -84,18 +84,29 @@ impl Autoencoder {
 
     /// From the encoder's output to the latent that stands for it: its mean, its likeliest class or its nearest level.
     pub fn record_code(&mut self, graph: &mut Graph, posterior: Posterior) -> Result<Value> {
+        let codes = self.record_codes(graph, posterior)?;
+        self.record_from_codes(graph, codes)
+    }
+
+    /// From the encoder's output to the code of it: one-hot classes, levels between -1 and 1, or its mean.
+    pub fn record_codes(&mut self, graph: &mut Graph, posterior: Posterior) -> Result<Value> {
         match self.latent.kind {
             LatentKind::Deterministic | LatentKind::Gaussian => Ok(posterior.mean),
             LatentKind::Categorical => {
                 let logits = self.record_logits(graph, posterior.mean)?;
                 let one = graph.constant(&[1.0]);
-                let codes = graph.apply(OneHot { classes: self.latent.classes }, &[logits, logits, one])?;
-                self.record_codebook(graph, codes)
+                graph.apply(OneHot { classes: self.latent.classes }, &[logits, logits, one])
             }
-            LatentKind::Fsq => {
-                let (codes, _) = self.record_levels(graph, posterior.mean)?;
-                self.record_from_levels(graph, codes)
-            }
+            LatentKind::Fsq => Ok(self.record_levels(graph, posterior.mean)?.0),
+        }
+    }
+
+    /// From such a code to what the decoder reads.
+    pub fn record_from_codes(&mut self, graph: &mut Graph, codes: Value) -> Result<Value> {
+        match self.latent.kind {
+            LatentKind::Deterministic | LatentKind::Gaussian => Ok(codes),
+            LatentKind::Categorical => self.record_codebook(graph, codes),
+            LatentKind::Fsq => self.record_from_levels(graph, codes),
         }
     }
 

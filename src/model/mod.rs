@@ -3,6 +3,7 @@
 mod architecture;
 mod autoencoder;
 mod bottleneck;
+pub mod codec;
 mod flow;
 pub mod hexz;
 mod latent;

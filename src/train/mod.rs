@@ -5,6 +5,7 @@ mod augmentation;
 mod bottleneck;
 pub mod budget;
 mod checkpoint;
+mod codec;
 mod data;
 mod evaluate;
 mod given;
@@ -24,6 +25,10 @@ mod validation;
 
 pub use augmentation::Augmentation;
 pub use checkpoint::{Checkpoint, load_model};
+pub use codec::{
+    Alphabet, CodeEncoder, CodecFile, CodecSettings, channel_gains, fit_codec, fit_indices, fit_values,
+    latent_of_code,
+};
 pub use data::{Item, Prepare};
 pub use evaluate::{Decoder, Encoder, highest_of_planes, linear_planes, mesh_of_planes};
 pub use given::{Inputs, SetInput, mesh_folder};

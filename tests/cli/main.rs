@@ -1,6 +1,7 @@
 //! The program on bad input: the right exit code, one clear line, nothing left behind, and never a
 //! panic, a hang or all of the memory.
 
+mod codec;
 mod latents;
 mod meshes;
 mod planes;

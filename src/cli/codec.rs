@@ -1,0 +1,250 @@
+//! `hexcuda codec`: the codec of a trained run's latents.
+
+use super::inputs;
+use super::latent::EXACT;
+use super::measured::{COLUMNS, Errors, Measure};
+use crate::console;
+use crate::device::{Device, DeviceChoice};
+use crate::error::{Error, Result};
+use crate::mesh::Mesh;
+use crate::model::Autoencoder;
+use crate::model::codec::{Code, Codec, Coded};
+use crate::model::hexz::model_hash;
+use crate::train::{
+    Alphabet, CodeEncoder, CodecFile, CodecSettings, Decoder, Item, Prepare, Settings, channel_gains,
+    fit_codec, latent_of_code, load_model, prepare_all,
+};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Quarter-octaves at which held-out meshes are measured.
+const RATES: [i8; 7] = [-8, -4, 0, 4, 8, 12, 16];
+
+/// Fit a codec to the latents of a trained run, for `hexcuda encode`
+///
+/// The network stays as it is. The codec predicts a latent from principal components of those that it is fitted to and
+/// has a learned probability for every whole number of steps that lies between; `encode` writes these with a range coder.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Mesh files or folders of them, usually those that the run was trained on
+    #[arg(required = true)]
+    inputs: Vec<PathBuf>,
+    /// The run folder with the trained network; the codec is put there, in place of an earlier one
+    #[arg(long)]
+    run: PathBuf,
+    /// Meshes that are coded and measured at several rates; nothing is fitted to them
+    #[arg(long, value_name = "INPUT", num_args = 1..)]
+    held_out: Vec<PathBuf>,
+    /// Warped copies of each mesh to fit to beside it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    augment: usize,
+    /// What a step of any channel changes of decoded planes, as the root of the loss's mean squared error; of a continuous latent
+    #[arg(long, default_value_t = CodecSettings::default().step)]
+    step: f32,
+    /// What computes: auto, cpu, cuda, cuda:N or emulated
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// What is told.
+#[derive(Serialize)]
+struct Report {
+    latents: usize,
+    components: usize,
+    layers: usize,
+    step: f32,
+    held_out: Option<HeldOut>,
+}
+
+/// Means over the meshes that were held out.
+#[derive(Serialize)]
+struct HeldOut {
+    meshes: usize,
+    /// Of mesh to planes to mesh, without a network.
+    ceiling: Errors,
+    /// Of latents as they are.
+    uncoded: Errors,
+    rates: Vec<Rate>,
+}
+
+#[derive(Clone, Serialize)]
+struct Rate {
+    coarser: i8,
+    bytes: f64,
+    bits_per_vertex: f64,
+    #[serde(flatten)]
+    errors: Errors,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let device = super::device(args.device, EXACT, args.json || args.quiet)?;
+    let (model, settings) = load_model(&args.run)?;
+    let fitting = CodecSettings { step: args.step };
+    fitting.validate()?;
+    let mut model = model.on(&device)?;
+    let meshes = inputs::meshes(&args.inputs, 0)?;
+    let names = meshes.iter().map(|(name, _)| name.clone()).collect();
+    let held_out = if args.held_out.is_empty() { Vec::new() } else { inputs::meshes(&args.held_out, 0)? };
+    let frozen = Frozen { settings: &settings, device: &device, run: &args.run };
+    let mut encoder = CodeEncoder::new(&mut model)?;
+    let items = frozen.items(&meshes, args.augment)?;
+    let codes = items.iter().map(|item| encoder.encode(&model, &item.planes()?));
+    let codes: Vec<Code> = codes.collect::<Result<_>>()?;
+    let codec = fit(&mut model, (&codes, meshes.len()), &settings, &fitting)?;
+    let file = CodecFile::new(&model, &codec, fitting, names)?;
+    file.write(&args.run, &codec)?;
+    let held_out = frozen.judge(&mut model, &mut encoder, &codec, &held_out)?;
+    let report = Report {
+        latents: codes.len(),
+        components: file.components,
+        layers: codec.layers(),
+        step: args.step,
+        held_out,
+    };
+    announce(&args, &report)
+}
+
+fn fit(
+    model: &mut Autoencoder,
+    (codes, meshes): (&[Code], usize),
+    settings: &Settings,
+    fitting: &CodecSettings,
+) -> Result<Codec> {
+    let alphabet = Alphabet::of(model);
+    let mut shape = model.latent_extents();
+    shape[3] = alphabet.slots(shape[3]);
+    let latents: Vec<Vec<f32>> = codes
+        .iter()
+        .filter_map(|code| if let Code::Values(v) = code { Some(v.clone()) } else { None })
+        .collect();
+    let gains = if latents.is_empty() { Vec::new() } else { channel_gains(model, &latents, settings)? };
+    fit_codec((codes, meshes), shape, &alphabet, &gains, fitting)
+}
+
+/// A trained run that is not changed.
+pub(super) struct Frozen<'a> {
+    pub settings: &'a Settings,
+    pub device: &'a Device,
+    pub run: &'a PathBuf,
+}
+
+impl Frozen<'_> {
+    /// Meshes and warped copies of them, as the network sees them.
+    pub fn items(&self, meshes: &[(String, Mesh)], copies: usize) -> Result<Vec<Item>> {
+        let mut settings = self.settings.clone();
+        // Distances are for training the network.
+        settings.training.sdf_weight = 0.0;
+        let prepare = Prepare { settings: &settings, device: self.device };
+        prepare_all(&prepare, meshes, copies, self.run)
+    }
+
+    /// What the codec makes of meshes that it was not fitted to.
+    fn judge(
+        &self,
+        model: &mut Autoencoder,
+        encoder: &mut CodeEncoder,
+        codec: &Codec,
+        meshes: &[(String, Mesh)],
+    ) -> Result<Option<HeldOut>> {
+        let items = self.items(meshes, 0)?;
+        if items.is_empty() {
+            return Ok(None);
+        }
+        let rates: &[i8] = if matches!(codec, Codec::Values(_)) { &RATES } else { &[0] };
+        let (mut ceilings, mut uncoded) = (Vec::new(), Vec::new());
+        let mut found = vec![Vec::new(); rates.len()];
+        let mut decoder = Decoder::new(model)?;
+        for (item, (_, source)) in items.iter().zip(meshes) {
+            let planes = item.planes()?;
+            let Some(mesh) = item.mesh()? else {
+                return Err(Error::new(&item.name, "its mesh is not there", "report this"));
+            };
+            let code = encoder.encode(model, &planes)?;
+            let as_it_is = latent_of_code(model, &code)?;
+            let coded = rates.iter().map(|&coarser| coded(model, codec, (item, &code), coarser));
+            let coded: Vec<(usize, Vec<f32>)> = coded.collect::<Result<_>>()?;
+            let mut measure = Measure::new(model, &mut decoder, (self.settings, self.device), &mesh)?;
+            ceilings.push(measure.planes(&planes)?);
+            uncoded.push(measure.latent(&as_it_is)?);
+            for (found, (bytes, latent)) in found.iter_mut().zip(coded) {
+                let bits_per_vertex = 8.0 * bytes as f64 / source.positions.len() as f64;
+                let errors = measure.latent(&latent)?;
+                found.push(Rate { coarser: 0, bytes: bytes as f64, bits_per_vertex, errors });
+            }
+        }
+        Ok(Some(HeldOut {
+            meshes: items.len(),
+            ceiling: Errors::mean(&ceilings),
+            uncoded: Errors::mean(&uncoded),
+            rates: rates.iter().zip(&found).map(|(&coarser, all)| Rate::mean(coarser, all)).collect(),
+        }))
+    }
+}
+
+impl Rate {
+    fn mean(coarser: i8, all: &[Self]) -> Self {
+        let mean = |of: &dyn Fn(&Self) -> f64| all.iter().map(of).sum::<f64>() / all.len() as f64;
+        let errors: Vec<Errors> = all.iter().map(|rate| rate.errors).collect();
+        Self {
+            coarser,
+            bytes: mean(&|rate| rate.bytes),
+            bits_per_vertex: mean(&|rate| rate.bits_per_vertex),
+            errors: Errors::mean(&errors),
+        }
+    }
+}
+
+/// The bytes of a file, and the latent that it holds.
+fn coded(
+    model: &mut Autoencoder,
+    codec: &Codec,
+    (item, code): (&Item, &Code),
+    coarser: i8,
+) -> Result<(usize, Vec<f32>)> {
+    let broken = |problem: String| Error::new(&item.name, problem, "report this");
+    let coded = Coded {
+        model: model_hash(model)?,
+        codec: 0,
+        coarser,
+        shape: codec.shape(),
+        transform: item.transform()?,
+        name: item.name.clone(),
+        layers: codec.encode(code, coarser),
+        total: codec.layers(),
+    };
+    let decoded = codec.decode(&coded.layers, coarser).map_err(broken)?;
+    Ok((coded.to_bytes().map_err(broken)?.len(), latent_of_code(model, &decoded)?))
+}
+
+fn announce(args: &Args, report: &Report) -> Result<()> {
+    if args.json {
+        let text = serde_json::to_string_pretty(report)
+            .map_err(|error| Error::new("the report", error, "report this"))?;
+        return console::result(text);
+    }
+    if args.quiet {
+        return Ok(());
+    }
+    let Report { latents, components, layers, .. } = report;
+    console::result(format_args!(
+        "{components} principal components of {latents} latents, {layers} layers a file"
+    ))?;
+    if let Some(held_out) = &report.held_out {
+        console::result(format_args!("means over {} meshes held out:", held_out.meshes))?;
+        console::result(format_args!("{:<12}{:>9}{:>13}  {COLUMNS}", "--coarser", "bytes", "bits/vertex"))?;
+        for rate in &held_out.rates {
+            let Rate { coarser, bytes, bits_per_vertex, errors } = rate;
+            let columns = errors.columns();
+            console::result(format_args!("{coarser:<12}{bytes:>9.0}{bits_per_vertex:>13.2}{columns}"))?;
+        }
+        console::result(format_args!("{:<34}{}", "not coded", held_out.uncoded.columns()))?;
+        console::result(format_args!("{:<34}{}", "ceiling", held_out.ceiling.columns()))?;
+    }
+    console::result(format_args!("{}", CodecFile::path(&args.run).display()))
+}
