@@ -4,6 +4,8 @@ use super::Place;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use flate2::read::DeflateDecoder;
+use hexcuda::device::Device;
+use hexcuda::serve::{Contents, export};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Read;
@@ -75,14 +77,18 @@ fn a_file_holds_what_the_server_answers() {
 }
 
 #[test]
-fn a_small_file_has_the_first_mesh_alone() {
+fn a_file_without_room_has_the_first_mesh_alone() {
     let place = Place::with_runs();
-    fs::create_dir(place.at("runs/group/binary/meshes/001-b/old")).unwrap();
-    // Metrics, style and modules take 0.7 MB of the limit, so that one of 1 MB has room for these small runs, and one
-    // of planes that are a hundred times as large has not.
-    let report = Report::of(&place, "runs", &["--limit", "1"]);
-    assert_eq!(report.data["runs"].as_array().unwrap().len(), 2);
-    assert!(report.text.len() < 1_000_000, "{}", report.text.len());
+    let contents = export(&place.at("runs"), &place.at("out.html"), Device::Cpu, 0).unwrap();
+    let report = Report::read(&place, "out.html");
+    let runs = report.data["runs"].as_array().unwrap();
+    let (meshes, snapshots) =
+        (runs[0]["meshes"].as_array().unwrap(), runs[0]["snapshots"].as_array().unwrap());
+    assert_eq!((runs.len(), meshes.len(), snapshots.len()), (1, 1, 0));
+    assert_eq!(runs[0]["pair"], Value::Null);
+    // The other mesh, and all snapshots but the one of the end.
+    let kept = fs::read_dir(place.at("runs/group/binary/snapshots")).unwrap().count();
+    assert_eq!(contents, Contents { runs: 1, runs_left_out: 1, parts_left_out: 1 + kept - 1 });
     let output = place.command(&["report", "runs", "-o", "out.html", "--limit", "0"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
