@@ -38,7 +38,11 @@ fn fitted() -> (Codec, Vec<f32>) {
     let mut latents = latents(24);
     let other = latents.pop().unwrap();
     let gains: Vec<f32> = (0..SHAPE[3]).map(|c| 1.0 / (1.0 + c as f32 / 8.0)).collect();
-    (fit_values((&latents, 23), SHAPE, &gains, &CodecSettings { step: 0.02 }).unwrap(), other)
+    (
+        fit_values((&latents, 23), SHAPE, &gains, &CodecSettings { step: 0.02, ..CodecSettings::default() })
+            .unwrap(),
+        other,
+    )
 }
 
 fn values(code: Code) -> Vec<f32> {
@@ -278,7 +282,13 @@ fn what_cannot_be_fitted_is_refused() {
     let latents = latents(3);
     let gains = vec![1.0; SHAPE[3]];
     let fit = |latents: &[Vec<f32>], step| {
-        fit_values((latents, latents.len()), SHAPE, &gains, &CodecSettings { step }).map(|_| ())
+        fit_values(
+            (latents, latents.len()),
+            SHAPE,
+            &gains,
+            &CodecSettings { step, ..CodecSettings::default() },
+        )
+        .map(|_| ())
     };
     assert!(fit(&latents[..1], 0.1).unwrap_err().to_string().contains("at least 2"));
     assert!(fit(&latents, f32::NAN).unwrap_err().to_string().contains("step is NaN"));

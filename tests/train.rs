@@ -93,6 +93,27 @@ fn result(seed: u64, threads: usize) -> [Vec<u8>; 2] {
 }
 
 #[test]
+fn a_network_that_sees_depth_behind_silhouettes_learns_better_and_shows_background() {
+    let of = |fill: bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(0);
+        settings.architecture.fill_background = fill;
+        settings.training.sdf_weight = 0.0;
+        run(folder.path(), &settings, false, false);
+        let loss: f64 = losses(folder.path()).pop().unwrap()[1].parse().unwrap();
+        (loss, files::read(&folder.path().join("decoded.safetensors")).unwrap())
+    };
+    let ((far, _), (filled, planes)) = (of(false), of(true));
+    // The jump at the silhouettes, half the cube, is most of what a squared error sees of a smooth body.
+    assert!(filled < 0.5 * far, "{filled} and {far}");
+    let background = |pixel: &[f32]| pixel[1..].iter().map(|n| n * n).sum::<f32>() < 0.25;
+    let (behind, before): (Vec<_>, Vec<_>) =
+        planes.values.chunks_exact(4).partition(|pixel| background(pixel));
+    assert!(!before.is_empty() && !behind.is_empty());
+    assert!(behind.iter().all(|pixel| pixel == &[1.0, 0.0, 0.0, 0.0]));
+}
+
+#[test]
 fn products_in_bf16_give_the_same_bits_on_any_number_of_threads_and_train_as_well() {
     let on = |device: &Device, threads: usize| {
         let folder = tempfile::tempdir().unwrap();

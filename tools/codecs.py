@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Bytes, times and errors of mesh compressors on the same meshes.
 
-    tools/codecs.py MESH... [--hexcuda target/release/hexcuda] [--gltfpack "node cli.js"] [--json OUT.json]
+    tools/codecs.py MESH... [--hexcuda target/release/hexcuda] [--gltfpack "node cli.js"] [--run RUN] [--json OUT.json] [--plot OUT.png]
 
-Runs Draco (draco_encoder and draco_decoder, Debian package draco) at several quantisations and meshoptimizer (gltfpack, npm) at several
-quantisations and simplifications, and measures what comes back with `hexcuda compare`: F-score at 0.01 and 95 % Hausdorff distance in
-the normalised frame of the source. Only positions and triangles are given to them, which is all that a latent gives back. Times are
-those of the whole program, start included. Prints a table of means over the meshes. Needs trimesh.
+Runs Draco (draco_encoder and draco_decoder, Debian package draco) at several quantisations, meshoptimizer (gltfpack, npm) at several
+quantisations and simplifications, and the latents of a run with a codec at several rates, and measures what comes back with `hexcuda
+compare`: F-score at 0.01 and 95 % Hausdorff distance in the normalised frame of the source. Only positions and triangles are given to them, which is all that a latent gives back. Times are
+those of the whole program, start included. Prints a table of means over the meshes, and draws it. Needs trimesh, for the plot matplotlib.
 """
 
 import argparse
@@ -21,7 +21,9 @@ import time
 
 import trimesh
 
-DRACO_BITS = [11, 9, 8, 7, 6]
+DRACO_BITS = [11, 9, 8, 7, 6, 5]
+# --coarser of `hexcuda encode`.
+COARSER = [16, 8, 4, 0, -4, -8]
 GLTFPACK = [["-vp", "14"], ["-vp", "12"], ["-vp", "10"], ["-vp", "10", "-si", "0.5"], ["-vp", "10", "-si", "0.25"], ["-vp", "9", "-si", "0.1"]]
 
 
@@ -50,6 +52,14 @@ def gltfpack(program, source, folder, options):
     return packed.stat().st_size, encode, decode, back
 
 
+def latent(args, source, folder, coarser):
+    """One mesh through the codec of a run."""
+    packed, back = folder / "mesh.hexz", folder / "hexcuda.ply"
+    encode, _ = run(args.hexcuda, "encode", "--run", args.run, source.with_suffix(".ply"), "-o", packed, f"--coarser={coarser}", "--quiet")
+    decode, _ = run(args.hexcuda, "decode", "--run", args.run, packed, "-o", back)
+    return packed.stat().st_size, encode, decode, back
+
+
 def error(hexcuda, source, back):
     _, text = run(hexcuda, "compare", source, back, "--json")
     found = json.loads(text)
@@ -73,6 +83,9 @@ def measure(args, folder):
         for options in GLTFPACK:
             name = f"gltfpack {' '.join(options)}"
             coders[name] = lambda source, options=options: gltfpack(args.gltfpack.split(), source, folder, options)
+    if args.run:
+        for coarser in COARSER:
+            coders[f"hexcuda --coarser {coarser}"] = lambda source, coarser=coarser: latent(args, source, folder, coarser)
     rows = []
     for path in args.meshes:
         source, vertices = positions_alone(path, folder)
@@ -96,12 +109,39 @@ def table(rows):
     return "\n".join(lines)
 
 
+def plot(rows, path):
+    """Both errors over the bytes, a line a program."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    families = {"Draco": "Draco", "gltfpack": "meshoptimizer (gltfpack)", "hexcuda": "hexcuda, left-out heads"}
+    for (start, label), marker in zip(families.items(), "os^"):
+        points = []
+        for name in dict.fromkeys(row["coder"] for row in rows if row["coder"].startswith(start)):
+            own = [row for row in rows if row["coder"] == name]
+            points.append([statistics.mean(row[key] for row in own) for key in ("bytes", "f_score", "hausdorff_95")])
+        points.sort()
+        for axis, at in zip(axes, (1, 2)):
+            axis.plot([point[0] for point in points], [point[at] for point in points], marker=marker, label=label)
+    axes[0].set_ylabel("F-score at 0.01")
+    axes[1].set_ylabel("95 % Hausdorff distance")
+    axes[1].set_yscale("log")
+    for axis in axes:
+        axis.set_xscale("log")
+        axis.set_xlabel("bytes a mesh")
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(path, dpi=130)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("meshes", nargs="+", type=pathlib.Path)
     parser.add_argument("--hexcuda", default="target/release/hexcuda")
     parser.add_argument("--gltfpack", help="the command that runs gltfpack; left out without")
+    parser.add_argument("--run", help="a run folder with a codec; left out without")
     parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--plot", type=pathlib.Path)
     args = parser.parse_args()
     if not shutil.which("draco_encoder"):
         sys.exit("no draco_encoder found: install Debian's package draco")
@@ -109,6 +149,8 @@ def main():
         rows = measure(args, pathlib.Path(folder))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
+    if args.plot:
+        plot(rows, args.plot)
     print(table(rows))
 
 

@@ -12,7 +12,7 @@ use crate::model::codec::{Code, Codec, Coded};
 use crate::model::hexz::model_hash;
 use crate::train::{
     Alphabet, CodeEncoder, CodecFile, CodecSettings, Decoder, Item, Prepare, Settings, channel_gains,
-    fit_codec, latent_of_code, load_model, prepare_all,
+    fit_codec, latent_of_code, load_model, prepare_all, trained_on,
 };
 use serde::Serialize;
 use std::path::PathBuf;
@@ -26,10 +26,10 @@ const RATES: [i8; 7] = [-8, -4, 0, 4, 8, 12, 16];
 /// has a learned probability for every whole number of steps that lies between; `encode` writes these with a range coder.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Mesh files or folders of them, usually those that the run was trained on
+    /// Mesh files, folders of them or sets (the part that is trained on), usually what the run was trained on
     #[arg(required = true)]
     inputs: Vec<PathBuf>,
-    /// The run folder with the trained network; the codec is put there, in place of an earlier one
+    /// The run folder with the trained network, or one of its checkpoints; the codec is put there, in place of an earlier one
     #[arg(long)]
     run: PathBuf,
     /// Meshes that are coded and measured at several rates; nothing is fitted to them
@@ -41,6 +41,9 @@ pub struct Args {
     /// What a step of any channel changes of decoded planes, as the root of the loss's mean squared error; of a continuous latent
     #[arg(long, default_value_t = CodecSettings::default().step)]
     step: f32,
+    /// Principal components at most that predict a continuous latent
+    #[arg(long, value_name = "N", default_value_t = CodecSettings::default().components)]
+    components: usize,
     /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
@@ -85,16 +88,19 @@ struct Rate {
 pub fn run(args: Args) -> Result<()> {
     let device = super::device(args.device, EXACT, args.json || args.quiet)?;
     let (model, settings) = load_model(&args.run)?;
-    let fitting = CodecSettings { step: args.step };
+    let fitting = CodecSettings { step: args.step, components: args.components };
     fitting.validate()?;
     let mut model = model.on(&device)?;
-    let meshes = inputs::meshes(&args.inputs, 0)?;
-    let names = meshes.iter().map(|(name, _)| name.clone()).collect();
+    let (sets, files) = inputs::sets(&args.inputs)?;
+    let meshes = if files.is_empty() { Vec::new() } else { inputs::meshes(&files, 0)? };
+    let of_sets = trained_on(&sets, &settings)?;
+    let names = meshes.iter().map(|(name, _)| name).chain(of_sets.iter().map(|item| &item.name));
+    let names = names.cloned().collect();
     let held_out = if args.held_out.is_empty() { Vec::new() } else { inputs::meshes(&args.held_out, 0)? };
     let frozen = Frozen { settings: &settings, device: &device, run: &args.run };
     let mut encoder = CodeEncoder::new(&mut model)?;
     let items = frozen.items(&meshes, args.augment)?;
-    let codes = items.iter().map(|item| encoder.encode(&model, &item.planes()?));
+    let codes = items.iter().chain(&of_sets).map(|item| encoder.encode(&model, &item.planes()?));
     let codes: Vec<Code> = codes.collect::<Result<_>>()?;
     let codec = fit(&mut model, (&codes, meshes.len()), &settings, &fitting)?;
     let file = CodecFile::new(&model, &codec, fitting, names)?;

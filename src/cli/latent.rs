@@ -31,7 +31,7 @@ pub(super) const EXACT: Precision = Precision::Fp32;
 /// A run with a codec (`hexcuda codec`) writes coded layers, any other the latent's floats.
 #[derive(Debug, clap::Args)]
 pub struct EncodeArgs {
-    /// The run folder with the trained network
+    /// The run folder with the trained network, or one of its checkpoints, such as RUN/best.safetensors
     #[arg(long)]
     run: PathBuf,
     /// .obj, .ply, .stl, .glb or .gltf
@@ -69,7 +69,7 @@ pub struct EncodeArgs {
 /// Decode a latent file to a mesh
 #[derive(Debug, clap::Args)]
 pub struct DecodeArgs {
-    /// The run folder with the network that made the file
+    /// The run folder with the network that made the file, or one of its checkpoints
     #[arg(long)]
     run: PathBuf,
     /// A .hexz file

@@ -23,7 +23,7 @@ pub struct Args {
     /// Mesh files or folders of them, usually those that the run was trained on
     #[arg(required = true)]
     inputs: Vec<PathBuf>,
-    /// The run folder with the trained network; the prior is put there, in place of an earlier one
+    /// The run folder with the trained network, or one of its checkpoints; the prior is put there, in place of an earlier one
     #[arg(long)]
     run: PathBuf,
     /// Meshes that decide when to stop [default: every eighth input]

@@ -25,7 +25,7 @@ const MOST_ON_A_SHEET: usize = 48;
 /// Draw latents from the prior of a run and decode them to meshes
 #[derive(Debug, clap::Args)]
 pub struct SampleArgs {
-    /// The run folder with the trained network
+    /// The run folder with the trained network, or one of its checkpoints
     #[arg(long)]
     run: PathBuf,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub struct SampleArgs {
 /// Decode the way between two meshes or latent files, along a line
 #[derive(Debug, clap::Args)]
 pub struct InterpolateArgs {
-    /// The run folder with the trained network
+    /// The run folder with the trained network, or one of its checkpoints
     #[arg(long)]
     run: PathBuf,
     /// Where the way begins: a mesh, or a .hexz file of this run

@@ -37,6 +37,9 @@ pub struct Architecture {
     pub embedding: bool,
     /// The views of a mesh see each other's mean at the latent's resolution.
     pub exchange: bool,
+    /// Of continuous planes: depth goes on behind the silhouettes in what the network sees and decodes ([`fill`](crate::hexplane::fill)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fill_background: bool,
     /// What is decoded are logits of hits; follows from the likelihood, and stands in no file.
     #[serde(skip)]
     pub logits: bool,
@@ -91,6 +94,8 @@ impl Architecture {
             format!("planes is {}, expected a multiple of the patch, {}", self.planes, self.patch)
         } else if !(self.depth_scale > 0.0 && self.depth_scale.is_finite()) {
             format!("depth_scale is {}, expected a positive number", self.depth_scale)
+        } else if self.fill_background && self.channels == 1 {
+            "fill_background is for continuous planes: binary ones have no depth".to_string()
         } else if self.latent_channels == 0 || self.widths.contains(&0) {
             "latent_channels and widths must be positive".to_string()
         } else {

@@ -5,11 +5,13 @@ use super::{Architecture, Bottleneck, LatentKind, LinearCode, Posterior, VIEWS};
 use crate::cpu::arena::Arena;
 use crate::device::{Buffer, Device};
 use crate::error::Result;
+use crate::hexplane::{Planes, fill};
 use crate::memory;
 use crate::nn::{Builder, initialise};
 use crate::ops::{Add, ScaleChannels, Sigmoid};
 use crate::shape::Shape;
 use crate::tape::{Graph, ParameterLayout, Value};
+use std::borrow::Cow;
 
 /// Factors on the learning rate. Adam moves every weight by about the learning rate a step whatever
 /// its gradient; the patch convolutions of the linear path add up thousands of such moves, and a
@@ -111,6 +113,20 @@ impl Autoencoder {
     /// Learned values.
     pub fn parameter_count(&self) -> usize {
         self.layout.count()
+    }
+
+    /// Planes as the network sees them.
+    pub fn seen<'a>(&self, planes: &'a Planes) -> Cow<'a, [f32]> {
+        let mut values = Cow::Borrowed(&planes.values[..]);
+        if self.architecture.fill_background {
+            fill(values.to_mut(), planes.size);
+        }
+        values
+    }
+
+    /// What the network decoded as planes.
+    pub fn shown(&self, planes: Planes) -> Planes {
+        if self.architecture.fill_background { planes.emptied() } else { planes }
     }
 
     /// Records encoder and decoder for `meshes` meshes on `graph`.

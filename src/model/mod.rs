@@ -18,7 +18,7 @@ pub use autoencoder::{Autoencoder, Halves};
 pub use bottleneck::{Bottleneck, LatentKind, MOST_COMPONENTS};
 pub use flow::Flow;
 pub use latent::{Drawn, Posterior};
-pub use latent_basis::LatentBasis;
+pub use latent_basis::{LatentBasis, USUAL_COMPONENTS};
 pub use posterior::{ACTIVE_VARIANCE, Gaussian, PosteriorStatistics};
 pub use principal::{DEPTH_SCALE, LinearCode};
 pub use prior::{PRIOR_INPUTS, PRIOR_LOG_VARIANCE, PRIOR_LOGITS, PRIOR_MEAN, PriorKind};

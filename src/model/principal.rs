@@ -283,6 +283,7 @@ mod tests {
             linear_path: true,
             embedding: false,
             exchange: false,
+            fill_background: false,
             logits: false,
         };
         let mut rng = Rng::new(9, 0);

@@ -103,6 +103,7 @@ impl Warp {
         let planes = rasterize_on(&Device::Cpu, &mesh, &identity, size, kind, settings.normals)?;
         let blur = settings.training.blur;
         let planes = if blur > 0.0 { planes.blurred(blur) } else { planes };
+        let planes = if settings.architecture.fill_background { planes.filled() } else { planes };
         Ok((Cow::Owned(planes.values), map))
     }
 

@@ -89,9 +89,18 @@ impl Checkpoint {
     }
 }
 
-/// The network of a run folder with its settings, for encoding and decoding.
+/// The network of a run with its settings, for encoding and decoding: of its last step where `run` is its folder, or of a checkpoint in
+/// the folder, such as the best one.
 pub fn load_model(run: &Path) -> Result<(Autoencoder, Settings)> {
-    load_network(&run.join("checkpoint.safetensors"))
+    if run.is_file() { load_network(run) } else { load_network(&run.join("checkpoint.safetensors")) }
+}
+
+/// The folder of a run that is named as in [`load_model`].
+pub(super) fn run_folder(run: &Path) -> &Path {
+    match run.parent() {
+        Some(folder) if run.is_file() => folder,
+        _ => run,
+    }
 }
 
 /// The network of a checkpoint with its settings.

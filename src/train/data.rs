@@ -5,8 +5,8 @@ use crate::cpu::mapped::{Block, BlockFile};
 use crate::dataset::{DistancePoints, SetMesh};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::hexplane::Planes;
 use crate::hexplane::rasterize::rasterize_on;
+use crate::hexplane::{Planes, fill};
 use crate::mesh::normalise::normalise;
 use crate::mesh::{Mesh, Similarity};
 use std::borrow::Cow;
@@ -19,6 +19,8 @@ const POOL: usize = 1 << 16;
 pub struct Item {
     pub name: String,
     content: Content,
+    /// Whether the network sees depth behind the silhouettes.
+    fill: bool,
 }
 
 enum Content {
@@ -40,27 +42,37 @@ struct StoredPlanes {
 
 impl Item {
     /// A mesh of a set; it is read when it is used.
-    pub fn in_set(mesh: SetMesh) -> Self {
-        Self { name: mesh.name().to_string(), content: Content::InSet(mesh) }
+    pub fn in_set(mesh: SetMesh, settings: &Settings) -> Self {
+        let fill = settings.architecture.fill_background;
+        Self { name: mesh.name().to_string(), content: Content::InSet(mesh), fill }
     }
 
-    /// The planes, in place where they lie in fp32.
+    /// The planes as the network sees them, in place where they lie so in fp32.
     ///
     /// # Errors
     /// Those of a set that is broken, as of all that follows.
     pub fn values(&self) -> Result<Cow<'_, [f32]>> {
         Ok(match &self.content {
             Content::Prepared(item) => Cow::Borrowed(&item.planes.values),
-            Content::InSet(mesh) => mesh.record()?.planes(),
+            Content::InSet(mesh) => {
+                let mut values = mesh.record()?.planes();
+                if self.fill {
+                    fill(values.to_mut(), mesh.set.settings.size);
+                }
+                values
+            }
         })
     }
 
-    /// A copy of the planes in memory.
+    /// A copy of the planes in memory, as they were rasterised.
     pub fn planes(&self) -> Result<Planes> {
-        let values = self.values()?.into_owned();
         Ok(match &self.content {
-            Content::Prepared(item) => Planes { values, ..item.planes.like.clone() },
+            Content::Prepared(item) => {
+                let planes = Planes { values: item.planes.values.to_vec(), ..item.planes.like.clone() };
+                if self.fill { planes.emptied() } else { planes }
+            }
             Content::InSet(mesh) => {
+                let values = mesh.record()?.planes().into_owned();
                 let (size, representation) = (mesh.set.settings.size, mesh.set.settings.representation);
                 Planes { representation, size, values, transform: mesh.record()?.transform() }
             }
@@ -119,10 +131,12 @@ impl Prepare<'_> {
         }
         let pairs = if self.settings.training.sdf_weight == 0.0 { 0 } else { POOL / 2 };
         let points = DistancePoints::draw(&mesh, pairs, self.settings.seed, self.device)?;
+        let fill = self.settings.architecture.fill_background;
+        let planes = if fill { planes.filled() } else { planes };
         let values = file.store(index, &planes.values)?;
         let planes = StoredPlanes { values, like: Planes { values: Vec::new(), ..planes } };
         let content = Content::Prepared(Box::new(Prepared { mesh, planes, points }));
-        Ok(Item { name: name.to_string(), content })
+        Ok(Item { name: name.to_string(), content, fill })
     }
 
     /// The normalised mesh, the transform and the planes of a mesh in its own frame.

@@ -39,7 +39,12 @@ impl Encoder {
 
     /// The latent `[6, s, s, channels]` that stands for planes: the mean of their posterior, or its likeliest code.
     pub fn encode(&mut self, model: &Autoencoder, planes: &Planes) -> Result<Vec<f32>> {
-        self.tape.load(self.planes, 0, &planes.values)?;
+        self.encode_seen(model, &model.seen(planes))
+    }
+
+    /// The latent of what the network sees of planes.
+    fn encode_seen(&mut self, model: &Autoencoder, seen: &[f32]) -> Result<Vec<f32>> {
+        self.tape.load(self.planes, 0, seen)?;
         self.tape.forward(&model.parameters)?;
         self.tape.value(self.latent)
     }
@@ -52,8 +57,13 @@ impl Encoder {
 
     /// The posterior of such planes; `None` where the latent is not a Gaussian.
     pub fn posterior(&mut self, model: &Autoencoder, planes: &Planes) -> Result<Option<Gaussian>> {
+        self.posterior_of_seen(model, &model.seen(planes))
+    }
+
+    /// The same of what the network sees of planes.
+    pub fn posterior_of_seen(&mut self, model: &Autoencoder, seen: &[f32]) -> Result<Option<Gaussian>> {
         let Some(log_variance) = self.posterior.log_variance else { return Ok(None) };
-        let mean = self.encode(model, planes)?;
+        let mean = self.encode_seen(model, seen)?;
         Ok(Some(Gaussian { mean, log_variance: self.tape.value(log_variance)? }))
     }
 }
@@ -75,14 +85,15 @@ impl Decoder {
 
     /// Planes of a latent of the right length, in the frame of `transform`.
     pub fn decode(&mut self, model: &Autoencoder, latent: &[f32], transform: Similarity) -> Result<Planes> {
+        let (representation, size) = (model.architecture.representation(), self.size);
+        Ok(model.shown(Planes { representation, size, values: self.values(model, latent)?, transform }))
+    }
+
+    /// What the network decodes by itself, `[6, N, N, channels]`.
+    pub fn values(&mut self, model: &Autoencoder, latent: &[f32]) -> Result<Vec<f32>> {
         self.tape.load(self.latent, 0, latent)?;
         self.tape.forward(&model.parameters)?;
-        Ok(Planes {
-            representation: model.architecture.representation(),
-            size: self.size,
-            values: self.tape.value(self.planes)?,
-            transform,
-        })
+        self.tape.value(self.planes)
     }
 }
 

@@ -3,8 +3,6 @@
 use super::second_stage::FlowDraws;
 use super::{Encoder, Item};
 use crate::error::{Error, Result};
-use crate::hexplane::Planes;
-use crate::mesh::Similarity;
 use crate::model::{
     Autoencoder, Flow, Gaussian, LatentKind, PRIOR_INPUTS, PRIOR_LOG_VARIANCE, PRIOR_LOGITS, PRIOR_MEAN,
     PriorKind,
@@ -29,10 +27,10 @@ pub fn start_prior(model: &mut Autoencoder, items: &[Item], seed: u64) -> Result
     let mut encoder = Encoder::new(model)?;
     let mut rng = Rng::named(seed, name);
     for component in 0..model.latent.components {
-        let planes = items[component % items.len()].planes()?;
+        let item = &items[component % items.len()];
         let mut values = match model.latent.prior {
-            PriorKind::Vamp => planes.values,
-            _ => encoder.encode(model, &planes)?,
+            PriorKind::Vamp => item.values()?.into_owned(),
+            _ => encoder.encode(model, &item.planes()?)?,
         };
         if component >= items.len() {
             values.iter_mut().for_each(|x| *x += APART * rng.normal());
@@ -63,15 +61,8 @@ fn mixture(model: &mut Autoencoder) -> Result<Kind> {
     let inputs = of(PRIOR_INPUTS).to_vec();
     let mut encoder = Encoder::new(model)?;
     let mut components = Vec::new();
-    for values in inputs.chunks(len) {
-        let size = model.architecture.planes;
-        let planes = Planes {
-            representation: model.architecture.representation(),
-            size,
-            values: values.to_vec(),
-            transform: Similarity::default(),
-        };
-        components.extend(encoder.posterior(model, &planes)?);
+    for seen in inputs.chunks(len) {
+        components.extend(encoder.posterior_of_seen(model, seen)?);
     }
     Ok(Kind::Mixture(components, (1..=count).map(|k| k as f64 / count as f64).collect()))
 }

@@ -54,7 +54,9 @@ impl Given<'_> {
                 [(&mut parts.train, train), (&mut parts.validation, validation), (&mut parts.test, test)]
             {
                 part.extend(
-                    indices.into_iter().map(|index| Item::in_set(SetMesh { set: set.clone(), index })),
+                    indices
+                        .into_iter()
+                        .map(|index| Item::in_set(SetMesh { set: set.clone(), index }, settings)),
                 );
             }
         }
@@ -67,10 +69,18 @@ impl Given<'_> {
         for set in self.held_out_sets {
             require(set, settings)?;
             let all = 0..set.entries.len();
-            items.extend(all.map(|index| Item::in_set(SetMesh { set: set.clone(), index })));
+            items.extend(all.map(|index| Item::in_set(SetMesh { set: set.clone(), index }, settings)));
         }
         Ok(items)
     }
+}
+
+/// Those meshes of sets that a run with such settings is trained on.
+///
+/// # Errors
+/// A set that does not fit the settings, or has no such mesh.
+pub fn trained_on(sets: &[Arc<Set>], settings: &Settings) -> Result<Vec<Item>> {
+    Ok(Given { sets, ..Given::default() }.parts(settings)?.train)
 }
 
 /// Whether a set holds what the settings train on.

@@ -161,6 +161,7 @@ impl Settings {
                 linear_path: true,
                 embedding: true,
                 exchange: true,
+                fill_background: false,
                 logits: false,
             },
             latent: Bottleneck::default(),

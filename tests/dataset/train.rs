@@ -112,6 +112,11 @@ fn where_planes_lie_makes_no_difference_and_augmentation_does() {
     let sets = [set];
     let of_set = losses(&settings, &Given { sets: &sets, ..Given::default() });
     assert_eq!(of_meshes, of_set);
+    settings.architecture.fill_background = true;
+    let filled = losses(&settings, &Given { sets: &sets, ..Given::default() });
+    assert_ne!(filled, of_set);
+    assert_eq!(filled, losses(&settings, &Given { meshes: &sources, ..Given::default() }));
+    settings.architecture.fill_background = false;
     settings.augmentation.mirror = 1.0;
     let mirrored = losses(&settings, &Given { sets: &sets, ..Given::default() });
     assert_ne!(mirrored, of_set);

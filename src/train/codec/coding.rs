@@ -99,7 +99,7 @@ impl CodeEncoder {
     }
 
     pub fn encode(&mut self, model: &Autoencoder, planes: &Planes) -> Result<Code> {
-        self.tape.load(self.planes, 0, &planes.values)?;
+        self.tape.load(self.planes, 0, &model.seen(planes))?;
         self.tape.forward(&model.parameters)?;
         Ok(self.alphabet.code(self.tape.value(self.codes)?))
     }

@@ -1,7 +1,7 @@
 //! `codec.safetensors` in a run folder: a fitted codec, and which network's latents it is of. Whole numbers up to 2^24 lie in F32 tensors,
 //! which have them exactly.
 
-use super::super::checkpoint::{FileTensor, FileValues, Stored, broken, write_tensors};
+use super::super::checkpoint::{FileTensor, FileValues, Stored, broken, run_folder, write_tensors};
 use super::{Alphabet, CodecSettings};
 use crate::error::{Error, Result};
 use crate::model::Autoencoder;
@@ -58,7 +58,7 @@ impl CodecFile {
     }
 
     pub fn path(run: &Path) -> PathBuf {
-        run.join(CODEC_FILE)
+        run_folder(run).join(CODEC_FILE)
     }
 
     /// Writes the file of a run folder whole or not at all.

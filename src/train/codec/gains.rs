@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::hexplane::Representation;
-use crate::mesh::Similarity;
 use crate::model::Autoencoder;
 use crate::rng::Rng;
 use crate::train::{Decoder, Settings};
@@ -25,9 +24,7 @@ pub fn channel_gains(model: &mut Autoencoder, latents: &[Vec<f32>], settings: &S
     let channels = model.architecture.latent_channels;
     let weights = weights(settings);
     let mut decoder = Decoder::new(model)?;
-    let mut decode = |latent: &[f32]| -> Result<Vec<f32>> {
-        Ok(decoder.decode(model, latent, Similarity::default())?.values)
-    };
+    let mut decode = |latent: &[f32]| decoder.values(model, latent);
     let tried = &latents[..TRIED.min(latents.len())];
     let as_they_are: Vec<Vec<f32>> = tried.iter().map(|latent| decode(latent)).collect::<Result<_>>()?;
     let mut rng = Rng::new(settings.seed, STREAM);

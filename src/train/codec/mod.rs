@@ -9,9 +9,9 @@ pub use file::CodecFile;
 pub use gains::channel_gains;
 
 use crate::error::{Error, Result};
-use crate::model::LatentBasis;
 use crate::model::codec::tables::{LEVELS, integers, laplace, level_of};
 use crate::model::codec::{BASIS_BITS, Code, Codec, IndexCodec, MOST_WHOLE, PARTS, ValueCodec, ValueParts};
+use crate::model::{LatentBasis, USUAL_COMPONENTS};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -20,12 +20,19 @@ use serde::{Deserialize, Serialize};
 pub struct CodecSettings {
     /// What a step of any channel changes of decoded planes: root of the mean squared error with the loss's weights.
     pub step: f32,
+    /// Principal components at most that predict a continuous latent.
+    #[serde(default = "usual_components")]
+    pub components: usize,
+}
+
+fn usual_components() -> usize {
+    USUAL_COMPONENTS
 }
 
 impl Default for CodecSettings {
     /// About where heads that were left out lose a tenth of their F-score (docs/codec.md).
     fn default() -> Self {
-        Self { step: 0.004 }
+        Self { step: 0.004, components: USUAL_COMPONENTS }
     }
 }
 
@@ -33,12 +40,20 @@ impl CodecSettings {
     /// # Errors
     /// Wrong usage, where the step makes no sense.
     pub fn validate(&self) -> Result<()> {
-        if self.step.is_finite() && (1e-6..=10.0).contains(&self.step) {
+        let Self { step, components } = *self;
+        let problem = if !(1e-6..=10.0).contains(&step) {
+            format!("step is {step}, expected 1e-6 to 10")
+        } else if !(1..=MOST_COMPONENTS).contains(&components) {
+            format!("components is {components}, expected 1 to {MOST_COMPONENTS}")
+        } else {
             return Ok(());
-        }
-        Err(Error::usage("codec", format!("step is {}, expected 1e-6 to 10", self.step), "change the option"))
+        };
+        Err(Error::usage("codec", problem, "change the option"))
     }
 }
+
+/// Of the quick preset 98 KB each in the codec's file.
+const MOST_COMPONENTS: usize = 4096;
 
 /// Parts that the latents are divided into: what one of them has beside the components of the others says how far a new latent
 /// lies from its prediction.
@@ -57,7 +72,7 @@ const LEARNED_AT: [i8; 5] = [-8, -4, 0, 4, 8];
 /// Of the channels in the order of coding, what layers behind the first end at.
 const LAYER_ENDS: [f64; 3] = [1.0 / 16.0, 1.0 / 4.0, 1.0];
 
-/// A codec of continuous latents of `shape`: those of so many meshes, then as often those of copies of each in the same order. `gains` of
+/// A codec of continuous latents of `shape`: those of so many meshes, then as often those of copies of each in the same order, then others. `gains` of
 /// the channels are from [`channel_gains`].
 ///
 /// # Errors
@@ -76,9 +91,9 @@ pub fn fit_values(
         latent.iter().enumerate().map(|(i, z)| z / steps[i % channels]).collect()
     };
     let scaled: Vec<Vec<f32>> = latents.iter().map(in_steps).collect();
-    let residuals = left_over(&scaled, meshes);
+    let residuals = left_over(&scaled, meshes, settings.components);
     let scales = scales(&residuals, shape);
-    let basis = Prediction::fit(&scaled);
+    let basis = Prediction::fit(&scaled, settings.components);
     let whole = |x: f64| {
         let rounded = x.round();
         if rounded.abs() > f64::from(MOST_WHOLE) {
@@ -122,16 +137,16 @@ fn enough(count: usize) -> Result<()> {
 struct Prediction;
 
 impl Prediction {
-    fn fit(latents: &[Vec<f32>]) -> LatentBasis {
+    fn fit(latents: &[Vec<f32>], components: usize) -> LatentBasis {
         match latents {
             [one] => LatentBasis { mean: one.clone(), components: Vec::new(), deviations: Vec::new() },
-            _ => LatentBasis::fit(latents),
+            _ => LatentBasis::fit(latents, components),
         }
     }
 }
 
 /// What the components of the other folds leave of each latent. Copies of a mesh are in one fold.
-fn left_over(latents: &[Vec<f32>], meshes: usize) -> Vec<Vec<f64>> {
+fn left_over(latents: &[Vec<f32>], meshes: usize, components: usize) -> Vec<Vec<f64>> {
     let meshes = if meshes < 2 { latents.len() } else { meshes };
     let folds = FOLDS.min(meshes);
     let fold_of = |latent: usize| latent % meshes % folds;
@@ -139,7 +154,7 @@ fn left_over(latents: &[Vec<f32>], meshes: usize) -> Vec<Vec<f64>> {
     for fold in 0..folds {
         let others: Vec<Vec<f32>> =
             latents.iter().enumerate().filter(|&(i, _)| fold_of(i) != fold).map(|(_, l)| l.clone()).collect();
-        let basis = Prediction::fit(&others);
+        let basis = Prediction::fit(&others, components);
         for (at, latent) in latents.iter().enumerate().filter(|&(i, _)| fold_of(i) == fold) {
             let predicted = basis.latent(&basis.coefficients(latent));
             found[at] = latent.iter().zip(&predicted).map(|(x, p)| f64::from(x - p)).collect();

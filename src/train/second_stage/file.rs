@@ -1,6 +1,8 @@
 //! `prior.safetensors` in a run folder: a fitted flow, and which network's latents it is of.
 
-use super::super::checkpoint::{FileTensor, FileValues, Stored, broken, file_tensors, write_tensors};
+use super::super::checkpoint::{
+    FileTensor, FileValues, Stored, broken, file_tensors, run_folder, write_tensors,
+};
 use super::{FitReport, FlowSettings};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -45,7 +47,7 @@ impl SecondStage {
     }
 
     pub fn path(run: &Path) -> PathBuf {
-        run.join(PRIOR_FILE)
+        run_folder(run).join(PRIOR_FILE)
     }
 
     /// Writes the file of a run folder whole or not at all; `extents` are those of a latent.

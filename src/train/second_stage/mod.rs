@@ -8,7 +8,7 @@ pub use file::SecondStage;
 
 use crate::device::{Buffer, Device};
 use crate::error::{Error, Result};
-use crate::model::{Flow, LatentBasis};
+use crate::model::{Flow, LatentBasis, USUAL_COMPONENTS};
 use crate::nn::{Adam, AdamSettings, Schedule};
 use crate::ops::Mse;
 use crate::rng::Rng;
@@ -98,7 +98,7 @@ pub fn fit(
         let problem = format!("{} latent to fit a prior to, expected at least 2", latents.len());
         return Err(Error::usage("prior", problem, remedy));
     }
-    let basis = LatentBasis::fit(latents);
+    let basis = LatentBasis::fit(latents, USUAL_COMPONENTS);
     if basis.is_empty() {
         return Err(Error::usage("prior", "the meshes have all the same latent", "name meshes that differ"));
     }
