@@ -38,9 +38,10 @@ pub struct Args {
     /// Warped copies of each mesh to fit to beside it
     #[arg(long, value_name = "N", default_value_t = 0)]
     augment: usize,
-    /// What a step of any channel changes of decoded planes, as the root of the loss's mean squared error; of a continuous latent
-    #[arg(long, default_value_t = CodecSettings::default().step)]
-    step: f32,
+    /// What a step of any channel changes of decoded planes, as the root of the loss's mean squared error; of a continuous latent, and
+    /// not of one that was trained for a rate, which has learned its steps [default: 0.004]
+    #[arg(long)]
+    step: Option<f32>,
     /// What computes: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value_t)]
     device: DeviceChoice,
@@ -58,7 +59,8 @@ struct Report {
     latents: usize,
     components: usize,
     layers: usize,
-    step: f32,
+    /// None where the network has learned its steps.
+    step: Option<f32>,
     held_out: Option<HeldOut>,
 }
 
@@ -85,8 +87,7 @@ struct Rate {
 pub fn run(args: Args) -> Result<()> {
     let device = super::device(args.device, EXACT, args.json || args.quiet)?;
     let (model, settings) = load_model(&args.run)?;
-    let fitting = CodecSettings { step: args.step };
-    fitting.validate()?;
+    let fitting = fitting(&settings, args.step)?;
     let mut model = model.on(&device)?;
     let meshes = inputs::meshes(&args.inputs, 0)?;
     let names = meshes.iter().map(|(name, _)| name.clone()).collect();
@@ -104,10 +105,26 @@ pub fn run(args: Args) -> Result<()> {
         latents: codes.len(),
         components: file.components,
         layers: codec.layers(),
-        step: args.step,
+        step: file.settings.step,
         held_out,
     };
     announce(&args, &report)
+}
+
+/// Steps that training has learned are what it saw: no other one goes with them.
+fn fitting(settings: &Settings, step: Option<f32>) -> Result<CodecSettings> {
+    let learned = settings.latent.has_rate();
+    if learned && step.is_some() {
+        let problem = "this run was trained for a rate and has learned its steps";
+        return Err(Error::usage(
+            "--step",
+            problem,
+            "leave it out; encode --coarser widens or narrows all of them",
+        ));
+    }
+    let fitting = CodecSettings { step: if learned { None } else { step.or(CodecSettings::default().step) } };
+    fitting.validate()?;
+    Ok(fitting)
 }
 
 fn fit(
@@ -123,8 +140,14 @@ fn fit(
         .iter()
         .filter_map(|code| if let Code::Values(v) = code { Some(v.clone()) } else { None })
         .collect();
-    let gains = if latents.is_empty() { Vec::new() } else { channel_gains(model, &latents, settings)? };
-    fit_codec((codes, meshes), shape, &alphabet, &gains, fitting)
+    let steps = match (model.factorised_prior()?, fitting.step) {
+        (Some(prior), _) => prior.steps,
+        (None, Some(step)) if !latents.is_empty() => {
+            channel_gains(model, &latents, settings)?.iter().map(|gain| step / gain).collect()
+        }
+        _ => Vec::new(),
+    };
+    fit_codec((codes, meshes), shape, &alphabet, &steps)
 }
 
 /// A trained run that is not changed.

@@ -7,6 +7,7 @@ mod gains;
 pub use coding::{Alphabet, CodeEncoder, latent_of_code};
 pub use file::CodecFile;
 pub use gains::channel_gains;
+pub(super) use gains::deviation;
 
 use crate::error::{Error, Result};
 use crate::model::LatentBasis;
@@ -18,14 +19,16 @@ use serde::{Deserialize, Serialize};
 /// How a codec is fitted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CodecSettings {
-    /// What a step of any channel changes of decoded planes: root of the mean squared error with the loss's weights.
-    pub step: f32,
+    /// What a step of any channel changes of decoded planes: root of the mean squared error with the loss's weights. None where the
+    /// network was trained for a rate and has steps of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<f32>,
 }
 
 impl Default for CodecSettings {
     /// About where heads that were left out lose a tenth of their F-score (docs/codec.md).
     fn default() -> Self {
-        Self { step: 0.004 }
+        Self { step: Some(0.004) }
     }
 }
 
@@ -33,10 +36,14 @@ impl CodecSettings {
     /// # Errors
     /// Wrong usage, where the step makes no sense.
     pub fn validate(&self) -> Result<()> {
-        if self.step.is_finite() && (1e-6..=10.0).contains(&self.step) {
-            return Ok(());
+        match self.step {
+            Some(step) if !(1e-6..=10.0).contains(&step) => Err(Error::usage(
+                "codec",
+                format!("step is {step}, expected 1e-6 to 10"),
+                "change the option",
+            )),
+            _ => Ok(()),
         }
-        Err(Error::usage("codec", format!("step is {}, expected 1e-6 to 10", self.step), "change the option"))
     }
 }
 
@@ -57,21 +64,18 @@ const LEARNED_AT: [i8; 5] = [-8, -4, 0, 4, 8];
 /// Of the channels in the order of coding, what layers behind the first end at.
 const LAYER_ENDS: [f64; 3] = [1.0 / 16.0, 1.0 / 4.0, 1.0];
 
-/// A codec of continuous latents of `shape`: those of so many meshes, then as often those of copies of each in the same order. `gains` of
-/// the channels are from [`channel_gains`].
+/// A codec of continuous latents of `shape`: those of so many meshes, then as often those of copies of each in the same order. `steps` are
+/// those of the channels, a step of all of them over the gains of [`channel_gains`] or learned ones.
 ///
 /// # Errors
 /// Fewer than two latents, or a step too narrow for them.
 pub fn fit_values(
     (latents, meshes): (&[Vec<f32>], usize),
     shape: [usize; 4],
-    gains: &[f32],
-    settings: &CodecSettings,
+    steps: &[f32],
 ) -> Result<Codec> {
-    settings.validate()?;
     enough(latents.len())?;
-    let steps: Vec<f32> = gains.iter().map(|gain| settings.step / gain).collect();
-    let channels = steps.len();
+    let (steps, channels) = (steps.to_vec(), steps.len());
     let in_steps = |latent: &Vec<f32>| -> Vec<f32> {
         latent.iter().enumerate().map(|(i, z)| z / steps[i % channels]).collect()
     };
@@ -150,7 +154,7 @@ fn left_over(latents: &[Vec<f32>], meshes: usize) -> Vec<Vec<f64>> {
 
 /// The scale of each entry's residual: the mean magnitude over the latents, drawn towards the product of its channel's and its site's
 /// in the view, which more values speak for.
-fn scales(residuals: &[Vec<f64>], shape: [usize; 4]) -> Vec<f64> {
+pub(super) fn scales(residuals: &[Vec<f64>], shape: [usize; 4]) -> Vec<f64> {
     let [views, rows, columns, channels] = shape;
     let (count, sites) = (residuals.len() as f64, rows * columns);
     let own: Vec<f64> = (0..residuals[0].len())
@@ -254,7 +258,7 @@ pub fn fit_indices(latents: &[Vec<u16>], shape: [usize; 4], alphabet: &Alphabet)
 /// Half of what 16 bits tell apart.
 const MOST_INDICES: usize = 1 << 15;
 
-/// A codec of codes of one kind, of so many meshes and their copies as in [`fit_values`], of the shape `[6, s, s, slots]`; `gains` as in [`fit_values`].
+/// A codec of codes of one kind, of so many meshes and their copies as in [`fit_values`], of the shape `[6, s, s, slots]`; `steps` as in [`fit_values`].
 ///
 /// # Errors
 /// As [`fit_values`] and [`fit_indices`].
@@ -262,8 +266,7 @@ pub fn fit_codec(
     (codes, meshes): (&[Code], usize),
     shape: [usize; 4],
     alphabet: &Alphabet,
-    gains: &[f32],
-    settings: &CodecSettings,
+    steps: &[f32],
 ) -> Result<Codec> {
     let values: Vec<Vec<f32>> = codes
         .iter()
@@ -274,7 +277,7 @@ pub fn fit_codec(
         .filter_map(|code| if let Code::Indices(i) = code { Some(i.clone()) } else { None })
         .collect();
     match alphabet {
-        Alphabet::Values => fit_values((&values, meshes), shape, gains, settings),
+        Alphabet::Values => fit_values((&values, meshes), shape, steps),
         _ => fit_indices(&indices, shape, alphabet),
     }
 }
