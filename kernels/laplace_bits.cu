@@ -27,11 +27,14 @@ struct Interval {
         far = (fabsf(distance) + 0.5f * step) / scale;
     }
 
+    // The mass of a step about the location.
+    __device__ __forceinline__ float mass_inside() const { return -0.5f * (expm1f(near) + expm1f(-far)); }
+
     // ln of the mass, without cancellation at either end.
     __device__ __forceinline__ float log_mass() const {
         if (near >= 0.0f) return logf(-expm1f(-width)) - near - LN2;
         float outside = 0.5f * (expf(near) + expf(-far));
-        return outside < 0.5f ? log1pf(-outside) : logf(-0.5f * (expm1f(near) + expm1f(-far)));
+        return outside < 0.5f ? log1pf(-outside) : logf(mass_inside());
     }
 
     // Slopes of ln of the mass: times the scale by the distance from the location, and by the logarithms of scale and step.
@@ -41,7 +44,7 @@ struct Interval {
             *by_distance = -1.0f, *by_scale = near - rest, *by_step = 0.5f * width + rest;
             return;
         }
-        float a = expf(near), b = expf(-far), half = 0.5f / expf(log_mass());
+        float a = expf(near), b = expf(-far), half = 0.5f / mass_inside();
         *by_distance = -half * b * expm1f(far + near);
         *by_scale = half * (near * a - far * b);
         *by_step = half * 0.5f * width * (a + b);

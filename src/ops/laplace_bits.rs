@@ -64,6 +64,11 @@ impl Interval {
         }
     }
 
+    /// Of a step about the location, a sum of positive terms.
+    fn mass_inside(&self) -> f32 {
+        -0.5 * (self.near.exp_m1() + (-self.far).exp_m1())
+    }
+
     /// Without cancellation: beyond the step what is left is an exponential of a difference, inside the mass or its complement is
     /// a sum of positive terms.
     fn log_mass(&self) -> f32 {
@@ -71,11 +76,7 @@ impl Interval {
             return (-(-self.width).exp_m1()).ln() - self.near - LN_2;
         }
         let outside = 0.5 * (self.near.exp() + (-self.far).exp());
-        if outside < 0.5 {
-            (-outside).ln_1p()
-        } else {
-            (-0.5 * (self.near.exp_m1() + (-self.far).exp_m1())).ln()
-        }
+        if outside < 0.5 { (-outside).ln_1p() } else { self.mass_inside().ln() }
     }
 
     fn slopes(&self) -> Slopes {
@@ -84,7 +85,7 @@ impl Interval {
             let rest = width / width.exp_m1();
             return Slopes { by_distance: -1.0, by_scale: near - rest, by_step: 0.5 * width + rest };
         }
-        let (a, b, half) = (near.exp(), (-far).exp(), 0.5 / self.log_mass().exp());
+        let (a, b, half) = (near.exp(), (-far).exp(), 0.5 / self.mass_inside());
         Slopes {
             by_distance: -half * b * (far + near).exp_m1(),
             by_scale: half * (near * a - far * b),
