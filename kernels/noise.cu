@@ -1,5 +1,5 @@
 // Random numbers of a step: Philox 4x32-10 (Salmon et al., SC 2011), the words of src/rng.rs at the position that the
-// step's counter gives, as standard normal (Box and Muller, 1958) or standard Gumbel deviates.
+// step's counter gives, as standard normal (Box and Muller, 1958), standard Gumbel or even deviates.
 #include "common.cuh"
 
 #define ROUNDS 10
@@ -32,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(256) noise_forward(
     const float* __restrict__ counter, // [2] number of the draw: its low 16 bits, the rest
     float* __restrict__ y,             // [n] deviates
     int n,                             // values
-    int gumbel_law,                    // 0: standard normal, 1: standard Gumbel
+    int law,                           // 0: standard normal, 1: standard Gumbel, 2: evenly in (-1/2, 1/2)
     unsigned seed_low,                 // lower half of the seed
     unsigned seed_high,                // its upper half
     unsigned stream_low,               // lower half of the number of the stream
@@ -45,8 +45,11 @@ extern "C" __global__ void __launch_bounds__(256) noise_forward(
     uint4 words = philox(make_uint4((unsigned)block, (unsigned)(block >> 32), stream_low, stream_high), seed_low,
                          seed_high);
     float four[4];
-    if (gumbel_law) {
+    if (law == 1) {
         four[0] = gumbel(words.x), four[1] = gumbel(words.y), four[2] = gumbel(words.z), four[3] = gumbel(words.w);
+    } else if (law == 2) {
+        four[0] = uniform(words.x) - 0.5f, four[1] = uniform(words.y) - 0.5f;
+        four[2] = uniform(words.z) - 0.5f, four[3] = uniform(words.w) - 0.5f;
     } else {
         normals(words.x, words.y, four);
         normals(words.z, words.w, four + 2);

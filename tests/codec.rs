@@ -8,6 +8,7 @@ use hexcuda::train::{Alphabet, CodecSettings, fit_indices, fit_values};
 use proptest::prelude::*;
 
 const SHAPE: [usize; 4] = [6, 3, 3, 16];
+const COMPONENTS: usize = 64;
 
 fn len(shape: [usize; 4]) -> usize {
     shape.iter().product()
@@ -38,11 +39,8 @@ fn fitted() -> (Codec, Vec<f32>) {
     let mut latents = latents(24);
     let other = latents.pop().unwrap();
     let gains: Vec<f32> = (0..SHAPE[3]).map(|c| 1.0 / (1.0 + c as f32 / 8.0)).collect();
-    (
-        fit_values((&latents, 23), SHAPE, &gains, &CodecSettings { step: 0.02, ..CodecSettings::default() })
-            .unwrap(),
-        other,
-    )
+    let steps: Vec<f32> = gains.iter().map(|gain| 0.02 / gain).collect();
+    (fit_values((&latents, 23), SHAPE, &steps, COMPONENTS).unwrap(), other)
 }
 
 fn values(code: Code) -> Vec<f32> {
@@ -280,25 +278,19 @@ fn indices_come_back_for_less_than_their_logarithm() {
 #[test]
 fn what_cannot_be_fitted_is_refused() {
     let latents = latents(3);
-    let gains = vec![1.0; SHAPE[3]];
     let fit = |latents: &[Vec<f32>], step| {
-        fit_values(
-            (latents, latents.len()),
-            SHAPE,
-            &gains,
-            &CodecSettings { step, ..CodecSettings::default() },
-        )
-        .map(|_| ())
+        fit_values((latents, latents.len()), SHAPE, &[step; SHAPE[3]], COMPONENTS).map(|_| ())
     };
     assert!(fit(&latents[..1], 0.1).unwrap_err().to_string().contains("at least 2"));
-    assert!(fit(&latents, f32::NAN).unwrap_err().to_string().contains("step is NaN"));
+    let wrong = CodecSettings { step: Some(f32::NAN), ..CodecSettings::default() };
+    assert!(wrong.validate().unwrap_err().to_string().contains("step is NaN"));
     let far: Vec<Vec<f32>> = latents.iter().map(|l| l.iter().map(|x| x + 1e6).collect()).collect();
     assert!(fit(&far, 1e-5).unwrap_err().to_string().contains("wider --step"));
     fit(&latents[..2], 0.1).unwrap();
     // Latents that are all the same have no components and no residual.
     fit(&[latents[0].clone(), latents[0].clone()], 0.1).unwrap();
     // Copies of one mesh have no others to be judged by.
-    fit_values((&latents, 1), SHAPE, &gains, &CodecSettings::default()).unwrap();
+    fit_values((&latents, 1), SHAPE, &[0.004; SHAPE[3]], COMPONENTS).unwrap();
     let classes = Alphabet::Classes { groups: 1, classes: 1 << 16 };
     assert!(fit_indices(&[vec![0; 9], vec![0; 9]], [1, 3, 3, 1], &classes).is_err());
 }

@@ -134,6 +134,7 @@ fn a_run_with_a_latent_that_draws_has_the_losses_of_the_cpu() {
         ("kind = 'gaussian'\nkl_warmup = 2\nbeta = 1e-4", 5),
         ("kind = 'gaussian'\nprior = 'vamp'\ncomponents = 2", 5),
         ("kind = 'categorical'\nclasses = 5\ngroups = 6", 5),
+        ("rate_weight = 1e-5", 8),
         // A value that is rounded to another level on one path moves the loss by a share of the distance between levels.
         ("kind = 'fsq'\nfsq_levels = [2047]", 7),
     ];
@@ -143,7 +144,7 @@ fn a_run_with_a_latent_that_draws_has_the_losses_of_the_cpu() {
         for device in ["emulated", "cpu"] {
             succeeds(place.command(&train(device, device)));
         }
-        // The loss, and the KL divergence or the perplexity.
+        // The loss, and the KL divergence, the bits or the perplexity.
         for column in [2, column] {
             let (ours, cpu) = (place.column("emulated", column), place.column("cpu", column));
             assert!(ours.len() == 3 && ours.iter().all(|&value| value > 0.0), "{latent}: {ours:?}");

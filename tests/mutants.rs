@@ -310,6 +310,22 @@ const MUTANTS: &[Mutant] = &[
         caught_by: WRONG_VALUES,
     },
     Mutant {
+        what: "quantisation noise: no barrier before the sums of a channel are added up",
+        file: "channels.cuh",
+        from: "    __syncthreads();\n    if (row > 0)",
+        to: "    if (row > 0)",
+        judge: Judge::Op("quantisation_noise"),
+        caught_by: RACE,
+    },
+    Mutant {
+        what: "bits of a Laplace law: the share of the step in a scale is forgotten in its slope",
+        file: "laplace_bits.cu",
+        from: "own = own_scale / scale;",
+        to: "own = 1.0f;",
+        judge: Judge::Op("laplace_bits"),
+        caught_by: WRONG_VALUES,
+    },
+    Mutant {
         what: "one-hot: the last exchange between lanes left out",
         file: "rows.cuh",
         from: "for (int distance = WARP / 2; distance > 0; distance /= 2) {",
@@ -372,7 +388,7 @@ fn judged(folder: &TempDir, judge: Judge) -> (bool, String) {
 fn sound_kernels_pass() {
     let folder = kernels();
     let losses = ["mse", "bce", "silhouette_loss"];
-    let latents = ["noise", "kl_term", "gaussian_kl", "one_hot"];
+    let latents = ["noise", "kl_term", "gaussian_kl", "one_hot", "quantisation_noise", "laplace_bits"];
     let others = losses.into_iter().chain(latents);
     for op in ["conv2d", "conv_transpose2d", "group_norm"].into_iter().chain(others) {
         for judge in [Judge::Op(op), Judge::Bf16(op)] {

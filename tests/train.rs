@@ -204,6 +204,18 @@ fn so_does_one_whose_latent_draws() {
 }
 
 #[test]
+fn so_does_one_that_is_trained_for_a_rate() {
+    let mut settings = settings(0);
+    settings.latent = Bottleneck { rate_weight: 1e-5, ..Bottleneck::default() };
+    let rows = stopped_and_whole(&settings);
+    let column = |name: &str| rows[0].iter().position(|found| found == name).unwrap();
+    let of =
+        |name: &str| -> Vec<f64> { rows[1..].iter().map(|row| row[column(name)].parse().unwrap()).collect() };
+    assert_eq!(of("rate_weight"), [1e-5; STEPS as usize]);
+    assert!(of("rate").iter().all(|&bits| bits > 0.0) && of("kl").iter().all(|&kl| kl == 0.0), "{rows:?}");
+}
+
+#[test]
 fn so_do_those_whose_prior_is_learned() {
     for prior in [PriorKind::Mixture, PriorKind::Vamp] {
         let mut settings = settings(0);

@@ -36,6 +36,10 @@ pub struct Options {
     /// Levels of the channels of an fsq latent in turn, for example 8,5,5,5 [default: 63]
     #[arg(long, value_name = "L,...", value_delimiter = ',')]
     fsq_levels: Option<Vec<usize>>,
+    /// Of a deterministic latent: train for few bits, each with this weight in the loss; from 1e-7 (fine) to 1e-5 (coarse) [default: 0, not
+    /// at all]
+    #[arg(long, value_name = "WEIGHT")]
+    rate: Option<f64>,
 }
 
 impl Options {
@@ -55,6 +59,7 @@ impl Options {
         set(&mut latent.classes, self.classes, "classes", &mut given);
         set(&mut latent.groups, self.groups, "groups", &mut given);
         set(&mut latent.fsq_levels, self.fsq_levels.clone(), "fsq_levels", &mut given);
+        set(&mut latent.rate_weight, self.rate, "rate_weight", &mut given);
         latent.validate(&given)
     }
 }

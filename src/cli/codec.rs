@@ -38,9 +38,10 @@ pub struct Args {
     /// Warped copies of each mesh to fit to beside it
     #[arg(long, value_name = "N", default_value_t = 0)]
     augment: usize,
-    /// What a step of any channel changes of decoded planes, as the root of the loss's mean squared error; of a continuous latent
-    #[arg(long, default_value_t = CodecSettings::default().step)]
-    step: f32,
+    /// What a step of any channel changes of decoded planes, as the root of the loss's mean squared error; of a continuous latent, and
+    /// not of one that was trained for a rate, which has learned its steps [default: 0.004]
+    #[arg(long)]
+    step: Option<f32>,
     /// Principal components at most that predict a continuous latent
     #[arg(long, value_name = "N", default_value_t = CodecSettings::default().components)]
     components: usize,
@@ -61,7 +62,8 @@ struct Report {
     latents: usize,
     components: usize,
     layers: usize,
-    step: f32,
+    /// None where the network has learned its steps.
+    step: Option<f32>,
     held_out: Option<HeldOut>,
 }
 
@@ -88,8 +90,7 @@ struct Rate {
 pub fn run(args: Args) -> Result<()> {
     let device = super::device(args.device, EXACT, args.json || args.quiet)?;
     let (model, settings) = load_model(&args.run)?;
-    let fitting = CodecSettings { step: args.step, components: args.components };
-    fitting.validate()?;
+    let fitting = fitting(&settings, args.step, args.components)?;
     let mut model = model.on(&device)?;
     let (sets, files) = inputs::sets(&args.inputs)?;
     let meshes = if files.is_empty() { Vec::new() } else { inputs::meshes(&files, 0)? };
@@ -110,10 +111,27 @@ pub fn run(args: Args) -> Result<()> {
         latents: codes.len(),
         components: file.components,
         layers: codec.layers(),
-        step: args.step,
+        step: file.settings.step,
         held_out,
     };
     announce(&args, &report)
+}
+
+/// Steps that training has learned are what it saw: no other one goes with them.
+fn fitting(settings: &Settings, step: Option<f32>, components: usize) -> Result<CodecSettings> {
+    let learned = settings.latent.has_rate();
+    if learned && step.is_some() {
+        let problem = "this run was trained for a rate and has learned its steps";
+        return Err(Error::usage(
+            "--step",
+            problem,
+            "leave it out; encode --coarser widens or narrows all of them",
+        ));
+    }
+    let step = if learned { None } else { step.or(CodecSettings::default().step) };
+    let fitting = CodecSettings { step, components };
+    fitting.validate()?;
+    Ok(fitting)
 }
 
 fn fit(
@@ -129,8 +147,14 @@ fn fit(
         .iter()
         .filter_map(|code| if let Code::Values(v) = code { Some(v.clone()) } else { None })
         .collect();
-    let gains = if latents.is_empty() { Vec::new() } else { channel_gains(model, &latents, settings)? };
-    fit_codec((codes, meshes), shape, &alphabet, &gains, fitting)
+    let steps = match (model.factorised_prior()?, fitting.step) {
+        (Some(prior), _) => prior.steps,
+        (None, Some(step)) if !latents.is_empty() => {
+            channel_gains(model, &latents, settings)?.iter().map(|gain| step / gain).collect()
+        }
+        _ => Vec::new(),
+    };
+    fit_codec((codes, meshes), shape, &alphabet, (&steps, fitting.components))
 }
 
 /// A trained run that is not changed.

@@ -50,6 +50,8 @@ pub struct Bottleneck {
     pub temperature_end: f64,
     /// Of the channels in turn.
     pub fsq_levels: Vec<usize>,
+    /// Of a deterministic latent: what a bit of a mesh weighs beside the reconstruction; 0 trains for no rate.
+    pub rate_weight: f64,
 }
 
 impl Default for Bottleneck {
@@ -69,6 +71,7 @@ impl Default for Bottleneck {
             temperature: 1.0,
             temperature_end: 0.5,
             fsq_levels: vec![63],
+            rate_weight: 0.0,
         }
     }
 }
@@ -95,7 +98,7 @@ impl LatentKind {
     /// Whether a key of the section means anything for this kind.
     fn has(self, key: &str) -> bool {
         match self {
-            Self::Deterministic => false,
+            Self::Deterministic => key == "rate_weight",
             Self::Gaussian => {
                 OF_RATE.contains(&key) || ["initial_log_variance", "prior", "components"].contains(&key)
             }
@@ -134,6 +137,8 @@ impl Bottleneck {
         let range = f64::from(LEAST_LOG_VARIANCE)..=f64::from(MOST_LOG_VARIANCE);
         if !(self.beta.is_finite() && self.beta >= 0.0) {
             wrong(format!("beta is {}, expected a number of at least 0", self.beta))
+        } else if !(self.rate_weight.is_finite() && self.rate_weight >= 0.0) {
+            wrong(format!("rate_weight is {}, expected a number of at least 0", self.rate_weight))
         } else if self.kl_cap.is_some_and(|cap| !(cap > 0.0 && cap.is_finite())) {
             wrong(format!("kl_cap is {}, expected a positive number", self.kl_cap.unwrap_or_default()))
         } else if !(self.free_bits.is_finite() && self.free_bits >= 0.0) {
@@ -174,7 +179,17 @@ impl Bottleneck {
         if step >= self.kl_warmup { self.beta } else { self.beta * step as f64 / self.kl_warmup as f64 }
     }
 
-    /// Every key with its value, but for a cap that is not there and the components of a standard prior.
+    /// Whether a deterministic latent is trained for a number of bits.
+    pub fn has_rate(&self) -> bool {
+        self.kind == LatentKind::Deterministic && self.rate_weight > 0.0
+    }
+
+    /// The weight of nats or bits at `step` (from 0).
+    pub fn weight_at(&self, step: u64) -> f64 {
+        if self.has_rate() { self.rate_weight } else { self.kl_weight(step) }
+    }
+
+    /// Every key with its value, but for a cap or a weight of bits that is not there and the components of a standard prior.
     fn entries(&self) -> Vec<(&'static str, toml::Value)> {
         use toml::Value;
         let integer = |n: u64| Value::Integer(n.try_into().unwrap_or(i64::MAX));
@@ -194,6 +209,9 @@ impl Bottleneck {
         ];
         if self.prior != PriorKind::Standard {
             entries.push(("components", integer(self.components as u64)));
+        }
+        if self.rate_weight != 0.0 {
+            entries.push(("rate_weight", Value::from(self.rate_weight)));
         }
         entries.extend(self.kl_cap.map(|cap| ("kl_cap", Value::from(cap))));
         entries
@@ -241,6 +259,11 @@ mod tests {
             if kind == LatentKind::Gaussian {
                 latent = Bottleneck { kl_cap: Some(0.1), beta: 3e-7, kl_warmup: 7, ..latent };
             }
+            if kind == LatentKind::Deterministic {
+                // A file without a rate is one of programs that had none.
+                assert!(!toml::to_string(&latent).unwrap().contains("rate_weight"));
+                latent.rate_weight = 2e-6;
+            }
             let text = toml::to_string(&latent).unwrap();
             assert_eq!(toml::from_str::<Bottleneck>(&text).unwrap(), latent, "{text}");
             assert_eq!(
@@ -265,7 +288,10 @@ mod tests {
             (Bottleneck { beta: f64::NAN, ..gaussian.clone() }, "beta is NaN"),
             (Bottleneck { kl_cap: Some(0.0), ..gaussian.clone() }, "kl_cap is 0"),
             (Bottleneck { free_bits: f64::INFINITY, ..gaussian.clone() }, "free_bits is inf"),
-            (Bottleneck { initial_log_variance: 21.0, ..gaussian }, "initial_log_variance is 21"),
+            (Bottleneck { initial_log_variance: 21.0, ..gaussian.clone() }, "initial_log_variance is 21"),
+            (Bottleneck { rate_weight: 1e-6, ..gaussian }, "rate_weight means nothing for a gaussian latent"),
+            (Bottleneck { rate_weight: -1.0, ..Bottleneck::default() }, "rate_weight is -1"),
+            (Bottleneck { rate_weight: f64::NAN, ..Bottleneck::default() }, "rate_weight is NaN"),
         ] {
             assert!(refused(&latent, &[]).contains(part), "{part}");
         }

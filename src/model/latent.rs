@@ -38,9 +38,9 @@ pub struct Drawn {
     pub counter: Option<Value>,
     /// Of Gumbel-softmax, `[1]`: to be loaded before each step.
     pub temperature: Option<Value>,
-    /// Nats a latent dimension of a mesh, or a group of classes at a site, or of the whole latent where the prior is learned,
-    /// mean over the meshes.
-    pub kl: Option<Value>,
+    /// Nats a latent dimension of a mesh, or a group of classes at a site, or of the whole latent where the prior is learned; bits
+    /// an entry of a deterministic latent that is trained for a rate. Mean over the meshes.
+    pub rate: Option<Value>,
     /// Codes in use.
     pub perplexity: Option<Value>,
 }
@@ -65,7 +65,7 @@ impl Autoencoder {
                     }
                     _ => self.record_divergence(graph, meshes, [sample, log_variance, noise])?,
                 };
-                (sample, Drawn { counter: Some(counter), kl: Some(kl), ..Drawn::default() })
+                (sample, Drawn { counter: Some(counter), rate: Some(kl), ..Drawn::default() })
             }
             (LatentKind::Categorical, _) => {
                 self.record_draw_of_classes(graph, posterior.mean, meshes, seed)?
@@ -76,6 +76,7 @@ impl Autoencoder {
                 let perplexity = Some(graph.apply(perplexity, &[codes, levels])?);
                 (self.record_from_levels(graph, codes)?, Drawn { perplexity, ..Drawn::default() })
             }
+            _ if self.latent.has_rate() => self.record_noisy(graph, posterior.mean, meshes, seed)?,
             (LatentKind::Deterministic | LatentKind::Gaussian, _) => (posterior.mean, Drawn::default()),
         };
         let decoded = self.record_decoder(graph, latent)?;
@@ -146,7 +147,7 @@ impl Autoencoder {
         let drawn = Drawn {
             counter: Some(counter),
             temperature: Some(temperature),
-            kl: Some(kl),
+            rate: Some(kl),
             perplexity: Some(perplexity),
         };
         Ok((self.record_codebook(graph, codes)?, drawn))
@@ -176,7 +177,7 @@ impl Autoencoder {
 }
 
 /// The number of the draw, and noise of the shape of `like`.
-fn noise(graph: &mut Graph, law: Law, like: Value, seed: u64) -> Result<(Value, Value)> {
+pub(super) fn noise(graph: &mut Graph, law: Law, like: Value, seed: u64) -> Result<(Value, Value)> {
     let counter = graph.input(Shape::new(&[2]));
     let noise = Noise { law, extents: graph.shape(like), seed, stream: STREAM };
     Ok((counter, graph.apply(noise, &[counter])?))

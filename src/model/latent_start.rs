@@ -57,7 +57,7 @@ impl Autoencoder {
     pub(super) fn initialise_latent(&mut self, seed: u64, code: Option<&LinearCode>) -> Result<()> {
         let mixing = Mixing::new(&self.costs(code));
         match self.latent.kind {
-            LatentKind::Deterministic => Ok(()),
+            LatentKind::Deterministic => self.initialise_rate(),
             LatentKind::Gaussian => {
                 let values = vec![self.latent.initial_log_variance as f32; self.architecture.latent_channels];
                 self.set(&format!("{LOG_VARIANCE}.bias"), &values)?;

@@ -17,12 +17,14 @@ mod gaussian_sample;
 mod group_norm;
 mod identity;
 mod kl_term;
+mod laplace_bits;
 mod mixture_log_density;
 mod mse;
 mod noise;
 mod one_hot;
 mod optimal_sigma;
 mod perplexity;
+mod quantisation_noise;
 mod scale_channels;
 mod sigmoid;
 mod silhouette_loss;
@@ -44,12 +46,14 @@ pub use gaussian_sample::{GaussianSample, LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE}
 pub use group_norm::GroupNorm;
 pub use identity::Identity;
 pub use kl_term::{KlTerm, Reduction};
+pub use laplace_bits::{LEAST_SCALE, LaplaceBits};
 pub use mixture_log_density::MixtureLogDensity;
 pub use mse::Mse;
 pub use noise::{Law, Noise};
 pub use one_hot::OneHot;
 pub use optimal_sigma::OptimalSigma;
 pub use perplexity::{Codes, Perplexity};
+pub use quantisation_noise::QuantisationNoise;
 pub use scale_channels::ScaleChannels;
 pub use sigmoid::Sigmoid;
 pub use silhouette_loss::SilhouetteLoss;
@@ -92,6 +96,8 @@ pub static OPS: &[&dyn Op] = &[
     &CategoricalKl { classes: 1, meshes: 1 },
     &Fsq,
     &Perplexity { codes: Codes::OneHot { classes: 1 } },
+    &QuantisationNoise,
+    &LaplaceBits { meshes: 1 },
 ];
 
 /// One differentiable function of arrays. No method has a default: a missing half does not compile.

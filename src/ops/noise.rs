@@ -1,6 +1,6 @@
 //! Random numbers of a step, the same on every device: the words of [`crate::rng`] at the position that the number of the
-//! draw gives, as standard normal deviates (Box and Muller, "A note on the generation of random normal deviates", 1958)
-//! or standard Gumbel ones.
+//! draw gives, as standard normal deviates (Box and Muller, "A note on the generation of random normal deviates", 1958),
+//! standard Gumbel ones, or even ones of width 1 about 0.
 
 use super::cuda;
 use super::{Backward, Case, CaseInput, Fill, Forward, Memory, Op, Oracle, Storage};
@@ -22,11 +22,13 @@ pub struct Noise {
     pub stream: u64,
 }
 
-/// The distribution of the deviates.
+/// The distribution of the deviates, in the order that the kernel counts them in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Law {
     Normal,
     Gumbel,
+    /// Evenly in (-1/2, 1/2): what rounding to whole numbers does to a value that lies anywhere.
+    Uniform,
 }
 
 /// Values a task makes, in whole blocks of Philox.
@@ -52,6 +54,7 @@ impl Noise {
         };
         match self.law {
             Law::Gumbel => u.map(|u| -(-u.ln()).ln()),
+            Law::Uniform => u.map(|u| u - 0.5),
             Law::Normal => {
                 let ([a, b], [c, d]) = (normals(u[0], u[1]), normals(u[2], u[3]));
                 [a, b, c, d]
@@ -110,6 +113,7 @@ impl Op for Noise {
             values.extend(match self.law {
                 Law::Normal => [(-2.0 * a.ln()).sqrt() * turn.cos(), (-2.0 * a.ln()).sqrt() * turn.sin()],
                 Law::Gumbel => [-(-a.ln()).ln(), -(-b.ln()).ln()],
+                Law::Uniform => [a - 0.5, b - 0.5],
             });
         }
         values.truncate(self.extents.len());
@@ -138,7 +142,7 @@ impl Op for Noise {
             call.inputs[0].values.wide(),
             call.output.wide(),
             int(n)?,
-            i32::from(self.law == Law::Gumbel),
+            self.law as i32,
             self.seed as u32,
             (self.seed >> 32) as u32,
             self.stream as u32,
@@ -163,6 +167,7 @@ impl Op for Noise {
             case("far on", Law::Normal, &[2, 3, 5, 7], far),
             case("chunks", Law::Normal, &[9001], |_, _| vec![3.0, 1.0]),
             case("gumbel", Law::Gumbel, &[9002], far),
+            case("uniform", Law::Uniform, &[9003], far),
         ]
     }
 }
@@ -189,12 +194,15 @@ mod tests {
 
     /// Mean, variance, skewness and kurtosis against the closed forms: 0, 1, 0 and 3 of the normal law; Euler's constant,
     /// pi^2 / 6, 12 sqrt(6) zeta(3) / pi^3 and 27 / 5 of the Gumbel law (Johnson et al., "Continuous Univariate
-    /// Distributions", volume 2, 2nd ed., chapter 22).
+    /// Distributions", volume 2, 2nd ed., chapter 22); 0, 1 / 12, 0 and 9 / 5 of the even one.
     #[test]
     fn moments_are_those_of_the_laws() {
         const N: usize = 1 << 20;
         let gumbel = [0.577_215_66, 1.644_934_07, 1.139_547_1, 5.4];
-        for (law, expected) in [(Law::Normal, [0.0, 1.0, 0.0, 3.0]), (Law::Gumbel, gumbel)] {
+        let even = [0.0, 1.0 / 12.0, 0.0, 1.8];
+        for (law, expected) in
+            [(Law::Normal, [0.0, 1.0, 0.0, 3.0]), (Law::Gumbel, gumbel), (Law::Uniform, even)]
+        {
             let x = draw(law, N, 5);
             let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / N as f64;
             let moment =

@@ -13,13 +13,13 @@ pub(super) struct LatentPart {
     pub rate: Option<Rate>,
 }
 
-/// Of a latent whose divergence counts.
+/// Of a latent whose divergence or bits count.
 pub(super) struct Rate {
     weight: Value,
     /// What it adds to the loss.
     pub term: Value,
-    /// The divergence of a mesh in nats, without weight, cap and free bits.
-    pub nats: Value,
+    /// The divergence of a mesh in nats, without weight, cap and free bits; or its bits.
+    pub plain: Value,
 }
 
 /// Most floats that [`LatentPart::inputs`] gives for a step.
@@ -27,7 +27,7 @@ pub(super) const MOST_INPUTS: usize = 4;
 
 impl LatentPart {
     pub fn record(graph: &mut Graph, drawn: Drawn, latent: &Bottleneck) -> Result<Self> {
-        let rate = drawn.kl.map(|kl| Rate::record(graph, kl, latent)).transpose()?;
+        let rate = drawn.rate.map(|rate| Rate::record(graph, rate, latent)).transpose()?;
         Ok(Self { drawn, rate })
     }
 
@@ -48,7 +48,7 @@ impl LatentPart {
         // The divergence from a learned prior is one number, that of the whole latent.
         let whole = latent.prior != PriorKind::Standard && latent.kl_reduction == Reduction::Mean;
         let dimensions = if whole { settings.architecture.latent_floats() } else { 1 };
-        let weight = (latent.kl_weight(step) / dimensions as f64) as f32;
+        let weight = (latent.weight_at(step) / dimensions as f64) as f32;
         inputs.extend(self.rate.as_ref().map(|rate| (rate.weight, vec![weight])));
         let temperature = latent.temperature_at(step, settings.training.steps);
         inputs.extend(self.drawn.temperature.map(|input| (input, vec![temperature])));
@@ -57,15 +57,16 @@ impl LatentPart {
 }
 
 impl Rate {
-    fn record(graph: &mut Graph, kl: Value, latent: &Bottleneck) -> Result<Self> {
+    fn record(graph: &mut Graph, rate: Value, latent: &Bottleneck) -> Result<Self> {
         let (weight, one) = (graph.input(Shape::new(&[1])), graph.constant(&[1.0]));
+        // Bits have neither cap nor free bits: these are as a file without them has them.
         let term = KlTerm {
             free_bits: latent.free_bits as f32,
             reduction: latent.kl_reduction,
             cap: latent.kl_cap.map_or(f32::INFINITY, |cap| cap as f32),
         };
-        let term = graph.apply(term, &[kl, weight])?;
-        let nats = graph.apply(KlTerm::PLAIN, &[kl, one])?;
-        Ok(Self { weight, term, nats })
+        let term = graph.apply(term, &[rate, weight])?;
+        let plain = graph.apply(KlTerm::PLAIN, &[rate, one])?;
+        Ok(Self { weight, term, plain })
     }
 }

@@ -115,7 +115,7 @@ impl Reconstruction {
 }
 
 /// The weight of each channel in the squared error.
-fn weights(settings: &Settings) -> Vec<f32> {
+pub(super) fn weights(settings: &Settings) -> Vec<f32> {
     let mut weights = vec![1.0; settings.architecture.channels];
     weights[0] = settings.training.depth_weight;
     weights

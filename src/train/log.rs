@@ -23,7 +23,7 @@ enum Form {
 }
 
 /// All columns behind the step.
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 11] = [
     Column { name: "seconds", form: Form::Seconds, slot: |row| &mut row.seconds },
     Column { name: "loss", form: Form::Exact, slot: |row| &mut row.losses.total },
     Column { name: "reconstruction", form: Form::Exact, slot: |row| &mut row.losses.reconstruction },
@@ -31,6 +31,8 @@ const COLUMNS: [Column; 9] = [
     Column { name: "kl", form: Form::Exact, slot: |row| &mut row.losses.kl },
     Column { name: "kl_weight", form: Form::Short, slot: |row| &mut row.losses.kl_weight },
     Column { name: "perplexity", form: Form::Short, slot: |row| &mut row.losses.perplexity },
+    Column { name: "rate", form: Form::Exact, slot: |row| &mut row.losses.rate },
+    Column { name: "rate_weight", form: Form::Short, slot: |row| &mut row.losses.rate_weight },
     Column { name: "gradient_norm", form: Form::Exact, slot: |row| &mut row.losses.gradient_norm },
     Column { name: "learning_rate", form: Form::Short, slot: |row| &mut row.losses.learning_rate },
 ];

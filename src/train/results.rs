@@ -66,6 +66,9 @@ pub fn write(
         let several = judged.trained.len() > 1;
         summary["latent"]["active_units"] = json!(several.then(|| statistics.active_units()));
     }
+    if let Some(rate) = rate(&model, &mut halves, &judged.trained)? {
+        summary["latent"]["rate"] = rate;
+    }
     if !judged.held_out.is_empty() {
         let mut rows = Vec::new();
         for &item in &judged.held_out {
@@ -93,6 +96,19 @@ pub fn write(
         .map_err(|error| Error::new("summary", error, "report this"))?;
     write_atomic(&out.join("summary.json"), |file| writeln!(file, "{text}"))?;
     announce(&summary, options.quiet)
+}
+
+/// Bits of the latents of meshes that are rounded to the learned steps, under the learned prior; of runs that are trained for them.
+fn rate(model: &Autoencoder, halves: &mut Halves, items: &[&Item]) -> Result<Option<Value>> {
+    let Some(prior) = model.factorised_prior()? else { return Ok(None) };
+    let mut bits = 0.0;
+    for item in items {
+        bits += prior.bits(&halves.encoder.encode(model, &item.planes()?)?) / items.len() as f64;
+    }
+    let floats = model.architecture.latent_floats();
+    Ok(Some(
+        json!({ "weight": model.latent.rate_weight, "bits": bits, "bits_per_entry": bits / floats as f64 }),
+    ))
 }
 
 /// The posteriors of a Gaussian latent over meshes.
@@ -273,6 +289,12 @@ fn announce(summary: &Value, quiet: bool) -> Result<()> {
         print_scores("", &columns.map(|column| &column["scores"]))?;
         print_row("normal consistency", columns.map(|column| column["normal_consistency"].as_f64()))?;
         print_row("volume IoU", columns.map(|column| column["volume_iou"].as_f64()))?;
+    }
+    if let Some(bits) = summary["latent"]["rate"]["bits"].as_f64() {
+        console::result(format_args!(
+            "{:<32}{bits:>12.0} bits under the learned prior",
+            "latent, mean of a mesh"
+        ))?;
     }
     if summary["held_out"].is_object() {
         let columns = ["mesh", "linear", "ceiling"].map(|column| &summary["held_out"]["mean"][column]);

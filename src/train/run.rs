@@ -3,10 +3,13 @@
 use super::augment::warped;
 use super::checkpoint::load_network;
 use super::prior::start_prior;
+use super::rate::start_rate;
 use super::sets::{Given, Parts};
 use super::trainer::Wait;
 use super::validation::{BEST, Validator, spread};
-use super::{Checkpoint, Inputs, Item, LogRow, MetricsLog, Prepare, Settings, Snapshots, Trainer, results};
+use super::{
+    Checkpoint, Inputs, Item, LogRow, Losses, MetricsLog, Prepare, Settings, Snapshots, Trainer, results,
+};
 use crate::console;
 use crate::cpu::mapped::BlockFile;
 use crate::device::Device;
@@ -90,6 +93,7 @@ pub fn train_on(settings: &Settings, given: &Given, options: &Options) -> Result
         Checkpoint::restore(&checkpoint, &mut trainer)?;
     } else {
         start_prior(&mut trainer.model, &items, settings.seed)?;
+        start_rate(&mut trainer.model, &items, settings)?;
         warn_of_few_inputs(settings, items.len(), options.quiet);
     }
     let mut shown: Vec<&Item> = items[..meshes.len()].iter().collect();
@@ -271,7 +275,7 @@ impl<'a> Watch<'a> {
         while let Some((step, losses)) = trainer.done(wait)? {
             let seconds = self.before + self.started.elapsed().as_secs_f64();
             self.log.push(LogRow { step, seconds, losses })?;
-            self.progress.step(step, losses.total);
+            self.progress.step(step, &losses);
         }
         Ok(())
     }
@@ -329,9 +333,13 @@ impl Progress {
         Self { bar, lines: !terminal && !quiet, quiet, total, first: step, started: now, last_line: now }
     }
 
-    fn step(&mut self, step: u64, loss: f64) {
+    fn step(&mut self, step: u64, losses: &Losses) {
+        let mut loss = format!("loss {:.3e}", losses.total);
+        if losses.rate_weight > 0.0 {
+            loss += &format!(", {:.0} bits a mesh", losses.rate);
+        }
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("loss {loss:.3e}"));
+            bar.set_message(loss.clone());
             bar.set_position(step);
         }
         let due = step == self.first + 1 || step == self.total || self.last_line.elapsed() >= LINE_EVERY;
@@ -340,7 +348,7 @@ impl Progress {
             let rate = (step - self.first) as f64 / self.started.elapsed().as_secs_f64();
             let left = (self.total - step) as f64 / rate;
             console::note(format_args!(
-                "step {step}/{} loss {loss:.3e}, {rate:.2} steps/s, {left:.0} s left",
+                "step {step}/{} {loss}, {rate:.2} steps/s, {left:.0} s left",
                 self.total
             ));
         }

@@ -42,6 +42,8 @@ def settings_of(run):
     latent = settings.get("latent", {}).get("kind", "deterministic")
     if latent != "deterministic":
         raise SystemExit(f"{run}: its latent is {latent}; what is compared is the deterministic one")
+    if settings.get("latent", {}).get("rate_weight"):
+        raise SystemExit(f"{run}: it is trained for a rate, with noise that is not compared")
     return settings
 
 

@@ -1,4 +1,4 @@
-// The curves of a run: parts of the loss, and below them the divergence where there is one; with a mark at the snapshot
+// The curves of a run: parts of the loss, and below them the divergence or the bits where there are some; with a mark at the snapshot
 // that is shown.
 
 import { counted, duration, make, makeSvg, plain } from "./dom.js";
@@ -13,8 +13,11 @@ const LOSSES = [
   { key: "reconstruction", name: "reconstruction", colour: 2, dash: "6 3" },
   { key: "sdf", name: "SDF", colour: 3, dash: "2 3" },
 ];
-/** @type {Line} */
-const DIVERGENCE = { key: "kl", name: "KL, nats", colour: 5, dash: "" };
+/** @type {Line[]} */
+const RATES = [
+  { key: "kl", name: "KL, nats", colour: 5, dash: "" },
+  { key: "rate", name: "rate, bits", colour: 5, dash: "" },
+];
 
 /** @param {number} rough */
 function roundGap(rough) {
@@ -119,8 +122,8 @@ export class Curves {
       this.root.replaceChildren(make("p", { class: "quiet" }, "No step has been taken yet."));
       return;
     }
-    const divergence = this.drawable("kl"), foot = Math.max(90, this.height - (width < 400 ? 42 : 26) - 18);
-    const tall = divergence ? Math.round(0.58 * foot) : foot;
+    const rate = RATES.find((line) => this.drawable(line.key)), foot = Math.max(90, this.height - (width < 400 ? 42 : 26) - 18);
+    const tall = rate ? Math.round(0.58 * foot) : foot;
     const left = 44, right = width - 8, first = 0, end = Math.max(this.steps, this.last(), 1);
     const x = (/** @type {number} */ step) => left + ((step - first) / (end - first)) * (right - left);
     const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${foot + 18}`, width, height: foot + 18, tabindex: 0, role: "img",
@@ -132,11 +135,11 @@ export class Curves {
     }
     const scales = new Map(), losses = this.panel(svg, lines, x, 8, tall, left, right);
     for (const line of lines) scales.set(line.key, losses);
-    if (divergence) scales.set("kl", this.panel(svg, [DIVERGENCE], x, tall + 14, foot, left, right));
+    if (rate) scales.set(rate.key, this.panel(svg, [rate], x, tall + 14, foot, left, right));
     for (const stop of this.stops) svg.append(makeSvg("line", { class: "stop", x1: x(stop), x2: x(stop), y1: foot - 3, y2: foot + 2 }));
     if (this.mark !== null) svg.append(makeSvg("line", { class: "mark", x1: x(this.mark), x2: x(this.mark), y1: 2, y2: foot }));
     const cursor = makeSvg("line", { class: "cursor", y1: 8, y2: foot, visibility: "hidden" });
-    const shown = divergence ? [...lines, DIVERGENCE] : lines;
+    const shown = rate ? [...lines, rate] : lines;
     const dots = shown.map((line) => makeSvg("circle", { r: 3.5, class: `fill-${line.colour}`, visibility: "hidden" }));
     svg.append(cursor, ...dots);
     const { list, read } = this.legend(shown, (index) => {

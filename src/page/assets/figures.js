@@ -99,6 +99,7 @@ export function showSettings(root, run) {
   if (s.seconds) facts.push(["training", `${duration(s.seconds)}, ${plain(1000 * s.seconds_per_step)} ms a step`]);
   if (s.device) facts.push(["device", s.device]);
   if (s.latent && s.latent.kl !== undefined) facts.push(["divergence", `${plain(s.latent.kl)} nats a mesh`]);
+  if (s.latent && s.latent.rate) facts.push(["rate", `${counted(Math.round(s.latent.rate.bits))} bits a mesh`]);
   root.replaceChildren(make("dl", { class: "facts" }, ...facts.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)])),
     make("details", {}, make("summary", {}, "config.toml"), make("pre", {}, run.config)));
 }

@@ -53,7 +53,7 @@ fn weights(settings: &Settings) -> Vec<f64> {
 }
 
 /// Of a channel about its mean over latents and sites.
-fn deviation(latents: &[Vec<f32>], channel: usize, channels: usize) -> f64 {
+pub(in crate::train) fn deviation(latents: &[Vec<f32>], channel: usize, channels: usize) -> f64 {
     let values =
         || latents.iter().flat_map(|l| l.iter().skip(channel).step_by(channels)).map(|&x| f64::from(x));
     let count = values().count() as f64;

@@ -7,6 +7,7 @@ mod gains;
 pub use coding::{Alphabet, CodeEncoder, latent_of_code};
 pub use file::CodecFile;
 pub use gains::channel_gains;
+pub(super) use gains::deviation;
 
 use crate::error::{Error, Result};
 use crate::model::codec::tables::{LEVELS, integers, laplace, level_of};
@@ -18,8 +19,10 @@ use serde::{Deserialize, Serialize};
 /// How a codec is fitted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CodecSettings {
-    /// What a step of any channel changes of decoded planes: root of the mean squared error with the loss's weights.
-    pub step: f32,
+    /// What a step of any channel changes of decoded planes: root of the mean squared error with the loss's weights. None where the
+    /// network was trained for a rate and has steps of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<f32>,
     /// Principal components at most that predict a continuous latent.
     #[serde(default = "usual_components")]
     pub components: usize,
@@ -32,7 +35,7 @@ fn usual_components() -> usize {
 impl Default for CodecSettings {
     /// About where heads that were left out lose a tenth of their F-score (docs/codec.md).
     fn default() -> Self {
-        Self { step: 0.004, components: USUAL_COMPONENTS }
+        Self { step: Some(0.004), components: USUAL_COMPONENTS }
     }
 }
 
@@ -41,12 +44,12 @@ impl CodecSettings {
     /// Wrong usage, where the step makes no sense.
     pub fn validate(&self) -> Result<()> {
         let Self { step, components } = *self;
-        let problem = if !(1e-6..=10.0).contains(&step) {
-            format!("step is {step}, expected 1e-6 to 10")
-        } else if !(1..=MOST_COMPONENTS).contains(&components) {
-            format!("components is {components}, expected 1 to {MOST_COMPONENTS}")
-        } else {
-            return Ok(());
+        let problem = match step {
+            Some(step) if !(1e-6..=10.0).contains(&step) => format!("step is {step}, expected 1e-6 to 10"),
+            _ if !(1..=MOST_COMPONENTS).contains(&components) => {
+                format!("components is {components}, expected 1 to {MOST_COMPONENTS}")
+            }
+            _ => return Ok(()),
         };
         Err(Error::usage("codec", problem, "change the option"))
     }
@@ -72,28 +75,26 @@ const LEARNED_AT: [i8; 5] = [-8, -4, 0, 4, 8];
 /// Of the channels in the order of coding, what layers behind the first end at.
 const LAYER_ENDS: [f64; 3] = [1.0 / 16.0, 1.0 / 4.0, 1.0];
 
-/// A codec of continuous latents of `shape`: those of so many meshes, then as often those of copies of each in the same order, then others. `gains` of
-/// the channels are from [`channel_gains`].
+/// A codec of continuous latents of `shape`: those of so many meshes, then as often those of copies of each in the same order, then others.
+/// `steps` are those of the channels, a step of all of them over the gains of [`channel_gains`] or learned ones; `components` predict at most.
 ///
 /// # Errors
 /// Fewer than two latents, or a step too narrow for them.
 pub fn fit_values(
     (latents, meshes): (&[Vec<f32>], usize),
     shape: [usize; 4],
-    gains: &[f32],
-    settings: &CodecSettings,
+    steps: &[f32],
+    components: usize,
 ) -> Result<Codec> {
-    settings.validate()?;
     enough(latents.len())?;
-    let steps: Vec<f32> = gains.iter().map(|gain| settings.step / gain).collect();
-    let channels = steps.len();
+    let (steps, channels) = (steps.to_vec(), steps.len());
     let in_steps = |latent: &Vec<f32>| -> Vec<f32> {
         latent.iter().enumerate().map(|(i, z)| z / steps[i % channels]).collect()
     };
     let scaled: Vec<Vec<f32>> = latents.iter().map(in_steps).collect();
-    let residuals = left_over(&scaled, meshes, settings.components);
+    let residuals = left_over(&scaled, meshes, components);
     let scales = scales(&residuals, shape);
-    let basis = Prediction::fit(&scaled, settings.components);
+    let basis = Prediction::fit(&scaled, components);
     let whole = |x: f64| {
         let rounded = x.round();
         if rounded.abs() > f64::from(MOST_WHOLE) {
@@ -165,7 +166,7 @@ fn left_over(latents: &[Vec<f32>], meshes: usize, components: usize) -> Vec<Vec<
 
 /// The scale of each entry's residual: the mean magnitude over the latents, drawn towards the product of its channel's and its site's
 /// in the view, which more values speak for.
-fn scales(residuals: &[Vec<f64>], shape: [usize; 4]) -> Vec<f64> {
+pub(super) fn scales(residuals: &[Vec<f64>], shape: [usize; 4]) -> Vec<f64> {
     let [views, rows, columns, channels] = shape;
     let (count, sites) = (residuals.len() as f64, rows * columns);
     let own: Vec<f64> = (0..residuals[0].len())
@@ -269,7 +270,7 @@ pub fn fit_indices(latents: &[Vec<u16>], shape: [usize; 4], alphabet: &Alphabet)
 /// Half of what 16 bits tell apart.
 const MOST_INDICES: usize = 1 << 15;
 
-/// A codec of codes of one kind, of so many meshes and their copies as in [`fit_values`], of the shape `[6, s, s, slots]`; `gains` as in [`fit_values`].
+/// A codec of codes of one kind, of so many meshes and their copies as in [`fit_values`], of the shape `[6, s, s, slots]`; `steps` as in [`fit_values`].
 ///
 /// # Errors
 /// As [`fit_values`] and [`fit_indices`].
@@ -277,8 +278,7 @@ pub fn fit_codec(
     (codes, meshes): (&[Code], usize),
     shape: [usize; 4],
     alphabet: &Alphabet,
-    gains: &[f32],
-    settings: &CodecSettings,
+    (steps, components): (&[f32], usize),
 ) -> Result<Codec> {
     let values: Vec<Vec<f32>> = codes
         .iter()
@@ -289,7 +289,7 @@ pub fn fit_codec(
         .filter_map(|code| if let Code::Indices(i) = code { Some(i.clone()) } else { None })
         .collect();
     match alphabet {
-        Alphabet::Values => fit_values((&values, meshes), shape, gains, settings),
+        Alphabet::Values => fit_values((&values, meshes), shape, steps, components),
         _ => fit_indices(&indices, shape, alphabet),
     }
 }

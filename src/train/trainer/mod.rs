@@ -39,6 +39,10 @@ pub struct Losses {
     pub kl: f64,
     /// The weight of the divergence in this step.
     pub kl_weight: f64,
+    /// Of a latent that is trained for a rate, in bits a mesh, without its weight; 0 for others.
+    pub rate: f64,
+    /// The weight of these bits.
+    pub rate_weight: f64,
     /// Codes of a discrete latent that the batch makes use of, as exp of their entropy; 0 for others.
     pub perplexity: f64,
     /// Before clipping.
@@ -216,15 +220,20 @@ impl Trainer {
 
     /// What `step` (from 0) left in the values that [`Recorded::reported`] names; its gradient is not known yet.
     fn losses(&self, reported: [f32; REPORTED], step: u64, learning_rate: f64) -> Losses {
-        let [total, reconstruction, sdf, kl, perplexity] = reported.map(f64::from);
+        let [total, reconstruction, sdf, amount, perplexity] = reported.map(f64::from);
         let Recorded { sdf: has_sdf, latent, .. } = &self.recorded;
-        let (rate, perplexity) = (latent.rate.is_some(), latent.perplexity().map_or(0.0, |_| perplexity));
+        let perplexity = latent.perplexity().map_or(0.0, |_| perplexity);
+        let own = &self.settings.latent;
+        let amount = latent.rate.as_ref().map_or((0.0, 0.0), |_| (amount, own.weight_at(step)));
+        let (bits, nats) = if own.has_rate() { (amount, (0.0, 0.0)) } else { ((0.0, 0.0), amount) };
         Losses {
             total,
             reconstruction,
             sdf: if has_sdf.is_some() { sdf } else { 0.0 },
-            kl: if rate { kl } else { 0.0 },
-            kl_weight: if rate { self.settings.latent.kl_weight(step) } else { 0.0 },
+            kl: nats.0,
+            kl_weight: nats.1,
+            rate: bits.0,
+            rate_weight: bits.1,
             perplexity,
             gradient_norm: f64::NAN,
             learning_rate,
@@ -289,7 +298,8 @@ fn require_memory(device: &Device, settings: &Settings, batch: usize) -> Result<
 }
 
 fn diverged(step: u64, losses: &Losses) -> Error {
-    let terms = [("reconstruction", losses.reconstruction), ("SDF", losses.sdf), ("KL", losses.kl)];
+    let Losses { reconstruction, sdf, kl, rate, .. } = *losses;
+    let terms = [("reconstruction", reconstruction), ("SDF", sdf), ("KL", kl), ("rate", rate)];
     let what = terms.iter().find(|(_, value)| !value.is_finite()).map_or("gradient", |(name, _)| name);
     let (loss, gradient) = (losses.total, losses.gradient_norm);
     Error::diverged(
@@ -307,13 +317,13 @@ impl Recorded {
         self.reported()[1..].to_vec()
     }
 
-    /// The loss, its parts (reconstruction, SDF, KL) and the perplexity. What is not there has the reconstruction in its place,
+    /// The loss, its parts (reconstruction, SDF, KL or bits) and the perplexity. What is not there has the reconstruction in its place,
     /// which is not read.
     fn reported(&self) -> [Value; REPORTED] {
         let own = self.reconstruction.loss;
         let sdf = self.sdf.as_ref().map_or(own, |sdf| sdf.loss);
-        let kl = self.latent.rate.as_ref().map_or(own, |rate| rate.nats);
-        [self.loss, own, sdf, kl, self.latent.perplexity().unwrap_or(own)]
+        let rate = self.latent.rate.as_ref().map_or(own, |rate| rate.plain);
+        [self.loss, own, sdf, rate, self.latent.perplexity().unwrap_or(own)]
     }
 
     /// What `step` (from 0) reads besides meshes: a few floats an input.

@@ -33,7 +33,7 @@ impl Trainer {
         for (input, values) in self.recorded.scalars(&self.settings, self.step) {
             self.tape.load(input, 0, &values)?;
         }
-        let own = self.settings.latent.kl_weight(self.step);
+        let own = self.settings.latent.weight_at(self.step);
         let without = self.gradient_at(weight, 0.0)?;
         let mut measured = if self.settings.latent.kl_cap.is_some() { own } else { 1.0 };
         let mut rate = difference(&self.gradient_at(weight, measured)?, &without);
@@ -54,7 +54,7 @@ impl Trainer {
     /// # Errors
     /// Those of the device.
     pub fn divergence(&mut self, items: &[Item], passes: usize) -> Result<Option<f64>> {
-        let Some(nats) = self.recorded.latent.rate.as_ref().map(|rate| rate.nats) else { return Ok(None) };
+        let Some(plain) = self.recorded.latent.rate.as_ref().map(|rate| rate.plain) else { return Ok(None) };
         let draws = (passes * items.len()).div_ceil(self.batch);
         let mut sum = 0.0;
         for draw in 0..draws {
@@ -66,7 +66,7 @@ impl Trainer {
                 self.tape.load(input, 0, &values)?;
             }
             self.tape.forward(&self.model.parameters)?;
-            sum += f64::from(self.tape.value(nats)?[0]);
+            sum += f64::from(self.tape.value(plain)?[0]);
         }
         Ok(Some(sum / draws as f64))
     }
