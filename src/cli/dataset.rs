@@ -32,6 +32,8 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Rasterise all meshes below folders into a set; the same command goes on where it was stopped, and adds what is new
+    ///
+    /// In a build with MPI, `mpirun -n N hexcuda dataset build ...` shares the work among N processes (docs/scaling.md).
     Build {
         /// Folders with OBJ, PLY, STL, GLB and glTF files at any depth, or files
         #[arg(required = true)]

@@ -74,7 +74,7 @@ fn dispatch(command: Command, ranks: &Arc<Ranks>) -> Result<()> {
     if !ranks.is_alone() && !matches!(command, Command::Train(_) | Command::Dataset(_)) {
         let problem =
             format!("{} processes were started, and only train and dataset use several", ranks.size());
-        return ranks.agree(Err(Error::usage("hexcuda", problem, "start the program by itself")));
+        return ranks.agree(Err(Error::usage("mpirun", problem, "start the program by itself")));
     }
     match command {
         Command::Train(args) => train::run(&args, ranks),

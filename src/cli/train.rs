@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Train on meshes: planes, network, decoded mesh, metrics, report
+///
+/// In a build with MPI, `mpirun -n N hexcuda train ...` shares each step among N processes (docs/scaling.md).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Mesh files, folders of them (OBJ, PLY, STL, GLB, glTF) or sets (`hexcuda dataset`); none: the built-in sample head
@@ -51,7 +53,7 @@ pub struct Args {
     /// Seed of every random draw, and of the built-in head
     #[arg(long)]
     seed: Option<u64>,
-    /// Meshes a step
+    /// Meshes a step, of all processes together
     #[arg(long)]
     batch: Option<usize>,
     /// What planes hold: depth and normal, or hit and miss

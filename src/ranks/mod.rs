@@ -82,7 +82,7 @@ impl Ranks {
             }
             let problem = format!("{size} processes were started, and this build has no MPI to join them");
             return Err(Error::usage(
-                "hexcuda",
+                "mpirun",
                 problem,
                 "build it with --features mpi, or start one process",
             ));
