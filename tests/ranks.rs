@@ -261,11 +261,13 @@ fn signal(process: u32, name: &str) {
     good(&Command::new("kill").args([name, &process.to_string()]).output().unwrap());
 }
 
-/// Waits until `done`.
-fn until(done: impl Fn() -> bool) {
+/// Waits until `done`, for as long as the job goes on.
+fn until(place: &Place, job: &mut Child, done: impl Fn() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < LIMIT, "what is waited for does not come");
+        let said = || fs::read_to_string(place.at("stderr")).unwrap();
+        assert!(job.try_wait().unwrap().is_none() || done(), "the job has ended: {}", said());
+        assert!(started.elapsed() < LIMIT, "what is waited for does not come: {}", said());
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -281,8 +283,8 @@ fn a_killed_rank_is_named_and_another_number_of_ranks_goes_on() {
     let place = Place::new();
     let mut command = mpirun();
     command.args(["-n", "2", PROGRAM]);
-    let job = place.start(command, &train(&["--out", "run", "--steps", "1000000"]));
-    until(|| step_of(&place, "run") >= 5);
+    let mut job = place.start(command, &train(&["--out", "run", "--steps", "1000000"]));
+    until(&place, &mut job, || step_of(&place, "run") >= 5);
     signal(process_of(&job, 1).unwrap(), "-9");
     let killed = Instant::now();
     let output = place.finish(job);
@@ -294,8 +296,8 @@ fn a_killed_rank_is_named_and_another_number_of_ranks_goes_on() {
     let done = step_of(&place, "run");
     let mut command = mpirun();
     command.args(["-n", "4", PROGRAM]);
-    let job = place.start(command, &train(&["--out", "run", "--resume", "--steps", "1000000"]));
-    until(|| step_of(&place, "run") > done);
+    let mut job = place.start(command, &train(&["--out", "run", "--resume", "--steps", "1000000"]));
+    until(&place, &mut job, || step_of(&place, "run") > done);
     signal(process_of(&job, 2).unwrap(), "-TERM");
     let output = place.finish(job);
     assert_eq!(output.status.code(), Some(130));
@@ -307,6 +309,33 @@ fn a_killed_rank_is_named_and_another_number_of_ranks_goes_on() {
     good(&place.alone(&train(&["--out", "run", "--resume", "--steps", &steps_text])));
     good(&place.alone(&train(&["--out", "whole", "--steps", &steps_text])));
     alike(&place, "whole", "run", steps);
+}
+
+/// The way of a card's gradients by the host, on the software driver. Both runs are stopped when they have some steps: their results
+/// would take most of the time.
+#[test]
+fn cards_train_over_ranks_as_one_does() {
+    let place = Place::new();
+    let config = CONFIG.replace("planes = 32", "planes = 16").replace("sdf_points = 64", "sdf_points = 16");
+    let config = config.replace("turn = 5.0\nscale = 0.1\n", "").replace("every = 5", "every = 2");
+    fs::write(place.at("config.toml"), config).unwrap();
+    place.meshes("few", 4);
+    let command = |out: &'static str| {
+        let named = ["train", "--quiet", "--config", "config.toml", "few", "--device", "emulated"];
+        [&named[..], &["--steps", "1000000", "--out", out]].concat()
+    };
+    let rows = |mut job: Child, run: &str, process: &dyn Fn(&Child) -> u32| {
+        until(&place, &mut job, || step_of(&place, run) >= 2);
+        signal(process(&job), "-TERM");
+        assert_eq!(place.finish(job).status.code(), Some(130));
+        place.curve(run)[..2].to_vec()
+    };
+    let one = rows(place.start(Command::new(PROGRAM), &command("one")), "one", &Child::id);
+    let mut two = mpirun();
+    two.args(["-n", "2", PROGRAM]);
+    let two = rows(place.start(two, &command("two")), "two", &|job| process_of(job, 1).unwrap());
+    let off = apart(&one, &two);
+    assert!(off < 1e-4, "{off:e} off: {one:?} {two:?}");
 }
 
 #[test]
@@ -332,8 +361,8 @@ fn a_set_of_several_ranks_is_that_of_one_process_to_the_byte() {
     };
     let mut command = mpirun();
     command.args(["-n", "2", PROGRAM]);
-    let job = place.start(command, &build("parts"));
-    until(|| lines("parts") > 0);
+    let mut job = place.start(command, &build("parts"));
+    until(&place, &mut job, || lines("parts") > 0);
     signal(process_of(&job, 1).unwrap(), "-9");
     let output = place.finish(job);
     let text = String::from_utf8_lossy(&output.stderr);

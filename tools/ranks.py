@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 def run(arguments, more, ranks, overlap, folder):
     """The median seconds of a step, and what summary.json has under `ranks`."""
-    command = [str(arguments.hexcuda), "train", str(arguments.set), "--quiet", "--out", str(folder), "--steps", str(arguments.steps), *more]
+    command = [str(arguments.hexcuda.resolve()), "train", str(arguments.set), "--quiet", "--out", str(folder), "--steps", str(arguments.steps), *more]
     environment = dict(os.environ)
     if ranks > 1:
         root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
