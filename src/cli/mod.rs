@@ -28,7 +28,7 @@ use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::ranks::Ranks;
 use clap::{Parser, Subcommand};
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// 3-D meshes to compact latents and back, through six orthographic planes
 #[derive(Debug, Parser)]
@@ -65,12 +65,12 @@ enum Command {
 /// exit code 2, as clap does.
 pub fn run() -> Result<()> {
     let command = Cli::parse().command;
-    let ranks = Arc::new(Ranks::start()?);
+    let ranks = Rc::new(Ranks::start()?);
     let result = dispatch(command, &ranks);
     ranks.end(result)
 }
 
-fn dispatch(command: Command, ranks: &Arc<Ranks>) -> Result<()> {
+fn dispatch(command: Command, ranks: &Rc<Ranks>) -> Result<()> {
     if !ranks.is_alone() && !matches!(command, Command::Train(_) | Command::Dataset(_)) {
         let problem =
             format!("{} processes were started, and only train and dataset use several", ranks.size());

@@ -16,6 +16,7 @@ use crate::ranks::Ranks;
 use crate::train::budget::{Budget, REFERENCE_BYTES, by_precision, on_card, reference};
 use crate::train::{self, Checkpoint, Given, Initialisation, LikelihoodKind, Options, Preset, Settings};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,7 +147,7 @@ impl Job {
     }
 }
 
-pub fn run(args: &Args, ranks: &Arc<Ranks>) -> Result<()> {
+pub fn run(args: &Args, ranks: &Rc<Ranks>) -> Result<()> {
     if args.plan {
         let device = super::device(args.device, args.precision, args.quiet)?;
         return print_plan(&device, args.precision, &settings(args)?);

@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -65,14 +65,14 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
 /// # Errors
 /// Input, settings or a run folder that cannot be used, a loss that leaves the finite numbers, an interrupt.
 pub fn train_on(settings: &Settings, given: &Given, options: &Options) -> Result<()> {
-    train_among(&Arc::new(Ranks::alone()), settings, given, options)
+    train_among(&Rc::new(Ranks::alone()), settings, given, options)
 }
 
 /// The same as one of the ranks that train together, all of which are given the same; the first alone writes.
 ///
 /// # Errors
 /// As [`train_on`]. Where one rank alone has an error in the course of a step, the others wait for it until it ends the job.
-pub fn train_among(ranks: &Arc<Ranks>, settings: &Settings, given: &Given, options: &Options) -> Result<()> {
+pub fn train_among(ranks: &Rc<Ranks>, settings: &Settings, given: &Given, options: &Options) -> Result<()> {
     let out = &options.out;
     let Begun { parts, items, code, mut trainer } = ranks.agree(begin(ranks, settings, given, options))?;
     let remedy = "give all ranks the same command and the same files";
@@ -119,7 +119,7 @@ struct Begun {
     trainer: Trainer,
 }
 
-fn begin(ranks: &Arc<Ranks>, settings: &Settings, given: &Given, options: &Options) -> Result<Begun> {
+fn begin(ranks: &Rc<Ranks>, settings: &Settings, given: &Given, options: &Options) -> Result<Begun> {
     settings.validate()?;
     let out = &options.out;
     let checkpoint = out.join("checkpoint.safetensors");

@@ -28,7 +28,7 @@ pub use parts::GradientParts;
 use share::Share;
 pub use share::SharedTimes;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 const STREAM_ORDER: u64 = 0x6f72_6465;
@@ -103,12 +103,12 @@ impl Trainer {
         meshes: usize,
         code: Option<&LinearCode>,
     ) -> Result<Self> {
-        Self::among(&Arc::new(Ranks::alone()), device, settings, meshes, code)
+        Self::among(&Rc::new(Ranks::alone()), device, settings, meshes, code)
     }
 
     /// The same on one of the ranks that train together; [`Trainer::spread`] gives all of them the network of the first.
     pub fn among(
-        ranks: &Arc<Ranks>,
+        ranks: &Rc<Ranks>,
         device: &Device,
         settings: &Settings,
         meshes: usize,

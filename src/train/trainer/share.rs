@@ -20,7 +20,7 @@ use crate::ranks::{Piece, Ranks};
 use crate::tape::{Bucket, Scale, Tape, Value};
 use crate::train::{LikelihoodKind, Settings};
 use std::ops::Range;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// KiB of a bucket: large enough that its way and not its start takes the time, small enough that the last one, which nothing is
@@ -31,11 +31,11 @@ const BUCKET_KIB: &str = "HEXCUDA_BUCKET_KIB";
 
 /// One rank's part in the steps.
 pub(super) struct Share {
-    pub ranks: Arc<Ranks>,
+    pub ranks: Rc<Ranks>,
     /// Of the batch.
     pub slots: Range<usize>,
     buckets: Vec<Bucket>,
-    /// What a step reports with the counts of codes, and the buckets.
+    /// The buckets, before the values of the first what a step reports with the counts of codes.
     pieces: Vec<Piece>,
     codes: Option<CodeCounts>,
     times: SharedTimes,
@@ -108,7 +108,7 @@ pub(super) fn slots(ranks: &Ranks, settings: &Settings, batch: usize) -> Result<
 
 impl Share {
     pub fn new(
-        ranks: &Arc<Ranks>,
+        ranks: &Rc<Ranks>,
         slots: Range<usize>,
         tape: &Tape,
         recorded: &Recorded,
@@ -137,8 +137,8 @@ impl Share {
         share.buckets = tape.plan().buckets(model.layout.len(), least);
         share.codes = recorded.latent.codes().map(|value| CodeCounts::new(value, settings, model));
         let report = REPORTED + share.codes.as_ref().map_or(0, |codes| codes.len);
-        let lengths = std::iter::once(report).chain(share.buckets.iter().map(|bucket| bucket.range.len()));
-        share.pieces = lengths.map(Piece::new).collect();
+        let lengths = share.buckets.iter().map(|bucket| bucket.range.len());
+        share.pieces = lengths.enumerate().map(|(k, len)| Piece::new(len + head(k, report))).collect();
         share.times.bytes = model.layout.len() * size_of::<f32>();
         share.times.buckets = share.buckets.len();
         Ok(share)
@@ -148,6 +148,11 @@ impl Share {
     pub fn draw(&self, step: u64) -> u64 {
         step * self.ranks.size() as u64 + self.ranks.rank() as u64
     }
+}
+
+/// Of the piece of bucket `k`, what lies before its gradients, where a report has so many values.
+fn head(k: usize, report: usize) -> usize {
+    if k == 0 { report } else { 0 }
 }
 
 impl CodeCounts {
@@ -239,14 +244,14 @@ impl Trainer {
             report.extend(counts);
         }
         let took = ranks.sum_beside(pieces, |sums| {
-            sums.begin(|given| {
-                given.copy_from_slice(&report);
-                Ok(())
-            })?;
-            let mut rest = buckets.iter().peekable();
+            let mut rest = buckets.iter().enumerate().peekable();
             tape.backward_with(&model.parameters, gradients, scale, &mut |node, gradients| {
-                while let Some(bucket) = rest.next_if(|bucket| node <= bucket.node) {
-                    sums.begin(|given| gradients.read(bucket.range.clone(), given))?;
+                while let Some((k, bucket)) = rest.next_if(|(_, bucket)| node <= bucket.node) {
+                    sums.begin(|given| {
+                        let (before, values) = given.split_at_mut(head(k, report.len()));
+                        before.copy_from_slice(&report[..before.len()]);
+                        gradients.read(bucket.range.clone(), values)
+                    })?;
                 }
                 sums.progress();
                 Ok(())
@@ -256,11 +261,12 @@ impl Trainer {
         times.in_flight += took.in_flight;
         times.waited += took.waited;
         let mean = 1.0 / ranks.size() as f32;
-        for (bucket, piece) in buckets.iter().zip(&mut pieces[1..]) {
-            piece.sum.iter_mut().for_each(|sum| *sum *= mean);
-            gradients.load(bucket.range.start, &piece.sum)?;
+        for (k, (bucket, piece)) in buckets.iter().zip(&mut *pieces).enumerate() {
+            let sums = &mut piece.sum[head(k, report.len())..];
+            sums.iter_mut().for_each(|sum| *sum *= mean);
+            gradients.load(bucket.range.start, sums)?;
         }
-        let (sums, counts) = pieces[0].sum.split_at(REPORTED);
+        let (sums, counts) = pieces[0].sum[..report.len()].split_at(REPORTED);
         let mut means: [f32; REPORTED] = std::array::from_fn(|i| sums[i] * mean);
         if let Some(codes) = codes {
             means[REPORTED - 1] = codes.law.of_counts(counts, sites * ranks.size());
