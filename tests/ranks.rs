@@ -447,3 +447,14 @@ fn the_rank_that_fails_is_named() {
     assert!(found[0].contains("many"), "{found:?}");
     assert!(place.at("c/checkpoint.safetensors").exists());
 }
+
+/// Where NCCL is missing, as on most machines that run this.
+#[cfg(feature = "nccl")]
+#[test]
+fn a_missing_nccl_is_one_line() {
+    if let Err(error) = hexcuda::cuda::nccl::require() {
+        let line = error.to_string();
+        assert!(line.starts_with("NCCL: its library ") && line.contains("libnccl.so.2"), "{line}");
+        assert_eq!(hexcuda::cuda::nccl::new_job().unwrap_err().to_string(), line);
+    }
+}

@@ -117,18 +117,3 @@ impl Drop for Nccl {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Where the library is missing, as on most machines that compile this.
-    #[test]
-    fn a_missing_library_is_one_line() {
-        if let Err(error) = require() {
-            let line = error.to_string();
-            assert!(line.starts_with("NCCL: its library ") && line.contains("libnccl.so.2"), "{line}");
-            assert_eq!(new_job().unwrap_err().to_string(), line);
-        }
-    }
-}
