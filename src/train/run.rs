@@ -314,7 +314,9 @@ fn steps(
     release: &dyn Fn(),
 ) -> Result<()> {
     let total = settings.training.steps;
-    let [mut interrupted, mut ended] = [false; 2];
+    // A run that has stalled does not go on.
+    let stalled = records.as_ref().is_some_and(|records| records.validator.is_stalled());
+    let [mut interrupted, mut ended] = ranks.any([false, stalled]);
     while trainer.step < total && !interrupted && !ended {
         let made = trainer.step(items).and_then(|()| known(trainer, records, Wait::Behind));
         if let Err(error) = made {
