@@ -19,8 +19,12 @@ pub enum DeviceChoice {
     #[default]
     Auto,
     Cpu,
+    /// The first card; of several ranks on a machine each takes the next one.
+    AnyCuda,
     /// A card by its number.
     Cuda(usize),
+    /// As `Auto`, the cards from this one on, and then those before.
+    AutoFrom(usize),
     /// The CUDA path on a software driver.
     Emulated,
 }
@@ -58,6 +62,19 @@ impl DeviceChoice {
         self.select_with_reasons(precision).map(|(device, _)| device)
     }
 
+    /// What rank `local` of those on this machine takes: where no card is named the ranks have one each, in turn.
+    pub fn for_rank(self, local: usize) -> Self {
+        let cards = || match cuda::driver_state() {
+            DriverState::Cards(cards) if !cards.is_empty() => cards.len(),
+            _ => 1,
+        };
+        match self {
+            Self::AnyCuda => Self::Cuda(local % cards()),
+            Self::Auto => Self::AutoFrom(local % cards()),
+            named => named,
+        }
+    }
+
     /// As [`DeviceChoice::select`], with what keeps `auto` from the cards that it passes over: nothing where the
     /// machine has no driver or no card.
     ///
@@ -67,18 +84,20 @@ impl DeviceChoice {
         let named = |device: Device| (device, Vec::new());
         match self {
             Self::Cpu => Device::cpu(precision).map(named),
+            Self::AnyCuda => Device::cuda(0, precision).map(named),
             Self::Cuda(index) => Device::cuda(index, precision).map(named),
             Self::Emulated => {
                 cuda::emulator::load()?;
                 Device::cuda(0, precision).map(named)
             }
-            Self::Auto => first_that_works(precision),
+            Self::Auto => first_that_works(0, precision),
+            Self::AutoFrom(card) => first_that_works(card, precision),
         }
     }
 }
 
-/// The first card that works, else the CPU; and why not the cards before.
-fn first_that_works(precision: Precision) -> Result<(Device, Vec<Error>)> {
+/// The first card that works from number `from` on, else the CPU; and why not the cards before.
+fn first_that_works(from: usize, precision: Precision) -> Result<(Device, Vec<Error>)> {
     let cards = match cuda::driver_state() {
         DriverState::Cards(cards) => cards.len(),
         DriverState::Absent => 0,
@@ -88,7 +107,7 @@ fn first_that_works(precision: Precision) -> Result<(Device, Vec<Error>)> {
         }
     };
     let mut refusals = Vec::new();
-    for index in 0..cards {
+    for index in (0..cards).map(|k| (from + k) % cards) {
         match Device::cuda(index, precision) {
             Ok(device) => return Ok((device, refusals)),
             Err(why) => refusals.push(why),
@@ -184,6 +203,17 @@ impl Buffer {
         }
     }
 
+    /// The same into `values`, which are as many.
+    pub fn read(&self, range: Range<usize>, values: &mut [f32]) -> Result<()> {
+        match self {
+            Self::Cpu(arena) => {
+                values.copy_from_slice(&arena.as_slice()[range]);
+                Ok(())
+            }
+            Self::Cuda(queue, array) => queue.download(array.read().part(range), values),
+        }
+    }
+
     /// Waits until all that was queued on the device is done.
     pub fn synchronise(&self) -> Result<()> {
         match self {
@@ -217,7 +247,8 @@ impl Buffer {
 impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Auto => f.write_str("auto"),
+            Self::Auto | Self::AutoFrom(_) => f.write_str("auto"),
+            Self::AnyCuda => f.write_str("cuda"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
             Self::Emulated => f.write_str("emulated"),
@@ -245,7 +276,7 @@ impl FromStr for DeviceChoice {
         match text {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
+            "cuda" => Ok(Self::AnyCuda),
             "emulated" => Ok(Self::Emulated),
             _ => text
                 .strip_prefix("cuda:")

@@ -74,6 +74,23 @@ impl Error {
         self.kind
     }
 
+    /// For another process.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let parts = [&self.place, &self.problem, &self.remedy].map(String::as_str);
+        [&[self.kind as u8], parts.join("\n").as_bytes()].concat()
+    }
+
+    /// What another process has made of one.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let kinds = [Kind::Failed, Kind::Usage, Kind::Diverged, Kind::Interrupted];
+        let (kind, text) = bytes.split_first().unwrap_or((&0, &[]));
+        let kind = kinds.into_iter().find(|known| *known as u8 == *kind).unwrap_or(Kind::Failed);
+        let text = String::from_utf8_lossy(text);
+        let mut parts = text.splitn(3, '\n').map(str::to_string);
+        let mut next = || parts.next().unwrap_or_default();
+        Self { kind, place: next(), problem: next(), remedy: next() }
+    }
+
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Failed | Kind::Diverged => 1,
@@ -99,6 +116,17 @@ fn one_line(text: impl Display) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_reaches_another_process_whole() {
+        for error in
+            [Error::usage("a", "b", "c"), Error::interrupted("é", "", "x; y"), Error::new("", "", "")]
+        {
+            let there = Error::from_bytes(&error.to_bytes());
+            assert_eq!((there.to_string(), there.kind()), (error.to_string(), error.kind()));
+        }
+        assert_eq!(Error::from_bytes(&[]).kind(), Kind::Failed);
+    }
 
     #[test]
     fn an_error_is_one_line() {

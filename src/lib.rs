@@ -21,6 +21,7 @@ pub mod model;
 pub mod nn;
 pub mod ops;
 pub mod page;
+pub mod ranks;
 pub mod rng;
 pub mod serve;
 pub mod shape;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["error", "shape", "rng"],
     &["files", "console", "memory", "cuda", "cpu"],
-    &["device"],
+    &["device", "ranks"],
     &["mesh"],
     &["hexplane"],
     &["dataset"],

@@ -12,6 +12,7 @@ use crate::hexplane::rasterize::Normals;
 use crate::hexplane::{Planes, Representation, files};
 use crate::mesh::io;
 use crate::mesh::normalise::{Up, denormalise};
+use crate::ranks::Ranks;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Rasterise all meshes below folders into a set; the same command goes on where it was stopped, and adds what is new
+    ///
+    /// In a build with MPI, `mpirun -n N hexcuda dataset build ...` shares the work among N processes (docs/scaling.md).
     Build {
         /// Folders with OBJ, PLY, STL, GLB and glTF files at any depth, or files
         #[arg(required = true)]
@@ -135,11 +138,19 @@ impl Options {
     }
 }
 
-pub fn run(args: Args) -> Result<()> {
+pub fn run(args: Args, ranks: &Ranks) -> Result<()> {
+    let builds = matches!(args.command, Command::Build { .. } | Command::Synth { .. });
+    if !ranks.is_alone() && !builds {
+        let problem =
+            format!("{} processes were started, and only build and synth use several", ranks.size());
+        return ranks.agree(Err(Error::usage("dataset", problem, "start the program by itself")));
+    }
     match args.command {
-        Command::Build { folders, options } => build(&dataset::in_folders(&folders)?, &options),
+        Command::Build { folders, options } => {
+            build(&ranks.agree(dataset::in_folders(&folders))?, &options, ranks)
+        }
         Command::Synth { count, first_seed, triangles, options } => {
-            build(&dataset::heads(count, first_seed, triangles as usize), &options)
+            build(&dataset::heads(count, first_seed, triangles as usize), &options, ranks)
         }
         Command::Info { set, json } => info(&set, json),
         Command::Verify { set } => verify(&set),
@@ -147,9 +158,12 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-fn build(sources: &[Source], options: &Options) -> Result<()> {
-    let settings = options.settings()?;
-    let device = super::device(options.device, Precision::default(), options.quiet)?;
+fn build(sources: &[Source], options: &Options, ranks: &Ranks) -> Result<()> {
+    let begun = options.settings().and_then(|settings| {
+        let device = super::device_of(ranks, options.device, Precision::default(), options.quiet)?;
+        Ok((settings, device))
+    });
+    let (settings, device) = ranks.agree(begun)?;
     let (started, mut last) = (Instant::now(), Instant::now());
     let progress = |Progress { done, of }: Progress| {
         if options.quiet || last.elapsed() < LINE_EVERY {
@@ -161,7 +175,10 @@ fn build(sources: &[Source], options: &Options) -> Result<()> {
         console::note(format_args!("{done}/{of} meshes, {rate:.1} a second, {left:.0} s left"));
     };
     let build = Build { set: &options.out, settings: &settings, device: &device, interrupt: interrupt()? };
-    let report = build.run(sources, progress)?;
+    let report = build.run_among(ranks, sources, progress)?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
     let set = Set::open(&options.out)?;
     if set.entries.is_empty() {
         let first = report.skipped.first().map_or(String::new(), |(name, why)| format!("{name}: {why}"));

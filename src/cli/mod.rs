@@ -25,8 +25,10 @@ mod train;
 use crate::console;
 use crate::cuda::Precision;
 use crate::device::{Device, DeviceChoice};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ranks::Ranks;
 use clap::{Parser, Subcommand};
+use std::rc::Rc;
 
 /// 3-D meshes to compact latents and back, through six orthographic planes
 #[derive(Debug, Parser)]
@@ -62,8 +64,21 @@ enum Command {
 /// Parses the arguments of the process and does what they say. Wrong usage ends the process with
 /// exit code 2, as clap does.
 pub fn run() -> Result<()> {
-    match Cli::parse().command {
-        Command::Train(args) => train::run(&args),
+    let command = Cli::parse().command;
+    let ranks = Rc::new(Ranks::start()?);
+    let result = dispatch(command, &ranks);
+    ranks.end(result)
+}
+
+fn dispatch(command: Command, ranks: &Rc<Ranks>) -> Result<()> {
+    if !ranks.is_alone() && !matches!(command, Command::Train(_) | Command::Dataset(_)) {
+        let problem =
+            format!("{} processes were started, and only train and dataset use several", ranks.size());
+        return ranks.agree(Err(Error::usage("mpirun", problem, "start the program by itself")));
+    }
+    match command {
+        Command::Train(args) => train::run(&args, ranks),
+        Command::Dataset(args) => dataset::run(args, ranks),
         Command::Rasterize(args) => rasterize::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Encode(args) => latent::encode(args),
@@ -74,7 +89,6 @@ pub fn run() -> Result<()> {
         Command::Sample(args) => sample::sample(args),
         Command::Interpolate(args) => sample::interpolate(args),
         Command::Head(args) => head::run(args),
-        Command::Dataset(args) => dataset::run(args),
         Command::Diagnose(args) => diagnose::run(args),
         Command::Report(args) => report::run(args),
         Command::Serve(args) => serve::run(args),
@@ -92,4 +106,9 @@ fn device(choice: DeviceChoice, precision: Precision, quiet: bool) -> Result<Dev
         console::note(format_args!("hexcuda: computing on {device}; not used: {why}"));
     }
     Ok(device)
+}
+
+/// The same for one of several ranks: where no card is named, each of a machine begins with another one.
+fn device_of(ranks: &Ranks, choice: DeviceChoice, precision: Precision, quiet: bool) -> Result<Device> {
+    device(choice.for_rank(ranks.local()), precision, quiet)
 }

@@ -4,18 +4,25 @@ use super::serve::{Address, interrupt, until};
 use super::{bottleneck, inputs, report};
 use crate::console;
 use crate::cuda::Precision;
+use crate::dataset::Set;
 use crate::device::{Device, DeviceChoice};
 use crate::error::Result;
 use crate::hexplane::Representation;
+use crate::mesh::Mesh;
 use crate::mesh::normalise::Up;
 use crate::nn::Schedule;
 use crate::ops::Reduction;
+use crate::ranks::Ranks;
 use crate::train::budget::{Budget, REFERENCE_BYTES, by_precision, on_card, reference};
 use crate::train::{self, Checkpoint, Given, Initialisation, LikelihoodKind, Options, Preset, Settings};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Train on meshes: planes, network, decoded mesh, metrics, report
+///
+/// In a build with MPI, `mpirun -n N hexcuda train ...` shares each step among N processes (docs/scaling.md).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Mesh files, folders of them (OBJ, PLY, STL, GLB, glTF) or sets (`hexcuda dataset`); none: the built-in sample head
@@ -47,7 +54,7 @@ pub struct Args {
     /// Seed of every random draw, and of the built-in head
     #[arg(long)]
     seed: Option<u64>,
-    /// Meshes a step
+    /// Meshes a step, of all processes together
     #[arg(long)]
     batch: Option<usize>,
     /// What planes hold: depth and normal, or hit and miss
@@ -105,37 +112,60 @@ pub struct Args {
     latent: bottleneck::Options,
 }
 
-pub fn run(args: &Args) -> Result<()> {
-    let device = super::device(args.device, args.precision, args.quiet)?;
-    let settings = settings(args)?;
-    if args.plan {
-        return print_plan(&device, args.precision, &settings);
+/// What a command gives a run.
+struct Job {
+    device: Device,
+    settings: Settings,
+    meshes: Vec<(String, Mesh)>,
+    sets: Vec<Arc<Set>>,
+    held_out: Vec<(String, Mesh)>,
+    held_out_sets: Vec<Arc<Set>>,
+    out: PathBuf,
+}
+
+impl Job {
+    fn new(args: &Args, ranks: &Ranks) -> Result<Self> {
+        let device = super::device_of(ranks, args.device, args.precision, args.quiet)?;
+        let settings = settings(args)?;
+        let (sets, files) = inputs::sets(&args.inputs)?;
+        // Without any input the built-in head; beside sets nothing.
+        let alone = !sets.is_empty() && files.is_empty();
+        let meshes = if alone { Vec::new() } else { inputs::meshes(&files, settings.seed)? };
+        let out = match &args.out {
+            Some(out) => out.clone(),
+            None => {
+                let first = meshes.first().map(|(name, _)| name.clone());
+                let name = first.unwrap_or_else(|| inputs::stem(sets[0].path()));
+                default_folder(&name, settings.preset, args.resume)
+            }
+        };
+        // Only judged, by the first rank.
+        let judged: &[PathBuf] = if ranks.is_first() { &args.held_out } else { &[] };
+        let (held_out_sets, held_out) = inputs::sets(judged)?;
+        let held_out = if held_out.is_empty() { Vec::new() } else { inputs::meshes(&held_out, 0)? };
+        Ok(Self { device, settings, meshes, sets, held_out, held_out_sets, out })
     }
-    let (sets, files) = inputs::sets(&args.inputs)?;
-    // Without any input the built-in head; beside sets nothing.
-    let alone = !sets.is_empty() && files.is_empty();
-    let meshes = if alone { Vec::new() } else { inputs::meshes(&files, settings.seed)? };
-    let out = match &args.out {
-        Some(out) => out.clone(),
-        None => {
-            let first = meshes.first().map(|(name, _)| name.clone());
-            let name = first.unwrap_or_else(|| inputs::stem(sets[0].path()));
-            default_folder(&name, settings.preset, args.resume)
-        }
-    };
+}
+
+pub fn run(args: &Args, ranks: &Rc<Ranks>) -> Result<()> {
+    if args.plan {
+        let device = super::device(args.device, args.precision, args.quiet)?;
+        return print_plan(&device, args.precision, &settings(args)?);
+    }
+    let job = ranks.agree(Job::new(args, ranks))?;
+    let Job { device, settings, meshes, sets, held_out, held_out_sets, out } = job;
     // A second Ctrl-C while the checkpoint is written changes nothing.
     let interrupt = interrupt()?;
     if !args.quiet {
         let in_sets: usize = sets.iter().map(|set| set.entries.len()).sum();
+        let several = if ranks.is_alone() { String::new() } else { format!("{} ranks of ", ranks.size()) };
         console::note(format_args!(
-            "{} mesh(es), preset {:?} on {device}, into {}",
+            "{} mesh(es), preset {:?} on {several}{device}, into {}",
             meshes.len() + in_sets,
             settings.preset,
             out.display()
         ));
     }
-    let (held_out_sets, held_out) = inputs::sets(&args.held_out)?;
-    let held_out = if held_out.is_empty() { Vec::new() } else { inputs::meshes(&held_out, 0)? };
     let options = Options {
         out,
         held_out,
@@ -146,10 +176,15 @@ pub fn run(args: &Args) -> Result<()> {
         device,
         interrupt,
     };
-    let server = args.address.serve_beside(&options.out, args.serve)?;
+    let server = match ranks.is_first() {
+        true => args.address.serve_beside(&options.out, args.serve)?,
+        false => None,
+    };
     let given = Given { meshes: &meshes, sets: &sets, held_out_sets: &held_out_sets };
-    train::train_on(&settings, &given, &options)?;
-    report::of_trained(&options.out, args.quiet)?;
+    train::train_among(ranks, &settings, &given, &options)?;
+    if ranks.is_first() {
+        report::of_trained(&options.out, args.quiet)?;
+    }
     if let Some(server) = server {
         until(interrupt);
         server.stop();

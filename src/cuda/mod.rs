@@ -8,6 +8,8 @@ mod events;
 mod inbox;
 mod mailbox;
 pub mod memory;
+#[cfg(feature = "nccl")]
+pub mod nccl;
 pub mod nvrtc;
 pub mod queue;
 mod recording;

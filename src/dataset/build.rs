@@ -1,7 +1,8 @@
 //! Writing a set: meshes in parallel, their bytes to the disk, then their lines to the journal. What stops a build at any
 //! moment costs the meshes in flight; the next one cuts off what has no line and goes on.
 
-use super::journal::{Entry, Journal, Origin, Place, shard_path};
+use super::journal::{Entry, Journal, Place, shard_path};
+use super::made::{Facts, Made};
 use super::manifest::{Manifest, hex};
 use super::{DistancePoints, Record, SetSettings, Source};
 use crate::device::Device;
@@ -9,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::hexplane::rasterize::rasterize_on;
 use crate::mesh::Mesh;
 use crate::mesh::normalise::normalise;
+use crate::ranks::Ranks;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Meshes in flight for each thread: so many that a large one holds few up.
 const IN_FLIGHT: usize = 4;
+/// Bytes that are written at a time at most, but for the last mesh.
+const BATCH: usize = 256 << 20;
 
 /// What to build a set with.
 pub struct Build<'a> {
@@ -54,30 +58,62 @@ impl Build<'_> {
     ///
     /// # Errors
     /// A set of other settings or a broken one, another build of the same set, those of the disk, an interrupt.
-    pub fn run(&self, sources: &[Source], mut progress: impl FnMut(Progress)) -> Result<Report> {
-        self.settings.validate()?;
-        let mut writer = Writer::open(self.set, self.settings)?;
-        let (pending, mut report) = self.pending(sources, &writer)?;
+    pub fn run(&self, sources: &[Source], progress: impl FnMut(Progress)) -> Result<Report> {
+        self.run_among(&Ranks::alone(), sources, progress)
+    }
+
+    /// The same as one of several ranks, which are given the same and make a share each; the first one writes and knows what
+    /// came of it. The set is that of one process to the byte.
+    ///
+    /// # Errors
+    /// As [`Build::run`]. One of the first rank alone is for it to end the job with.
+    pub fn run_among(
+        &self,
+        ranks: &Ranks,
+        sources: &[Source],
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Report> {
+        let open = || {
+            self.settings.validate()?;
+            let writer = Writer::open(self.set, self.settings)?;
+            let (pending, report) = self.pending(sources, &writer)?;
+            Ok((writer, pending, report))
+        };
+        let opened = ranks.agree(ranks.is_first().then(open).transpose())?;
+        let (mut first, pending) = match opened {
+            Some((writer, pending, report)) => (Some((writer, report)), pending),
+            None => (None, Vec::new()),
+        };
+        let pending = spread(ranks, sources, pending)?;
         let (mut done, of) = (0, pending.len());
-        for chunk in pending.chunks(IN_FLIGHT * rayon::current_num_threads()) {
-            if self.interrupt.load(Ordering::SeqCst) {
+        // Of each rank; the first one's cores say how many.
+        let [share] = ranks.spread_words([(IN_FLIGHT * rayon::current_num_threads()) as u64]);
+        for chunk in pending.chunks(share as usize * ranks.size()) {
+            let [interrupted] = ranks.any([self.interrupt.load(Ordering::SeqCst)]);
+            if interrupted {
                 let problem = format!("interrupted: {done} of {of} meshes made");
                 return Err(Error::interrupted(self.set.display(), problem, "the same command goes on"));
             }
+            let own: Vec<&Pending> = chunk.iter().skip(ranks.rank()).step_by(ranks.size()).collect();
             // One at a time: they take differently long.
-            let made: Vec<Made> =
-                chunk.par_iter().with_max_len(1).map(|pending| self.make(pending)).collect();
-            for made in &made {
-                match &made.bytes {
-                    Ok(_) if made.known => report.changed += 1,
-                    Ok(_) => report.added += 1,
-                    Err(reason) => report.skipped.push((made.name.clone(), reason.clone())),
+            let made: Vec<Made> = own.par_iter().with_max_len(1).map(|pending| self.make(pending)).collect();
+            let rows = chunk.len().div_ceil(ranks.size());
+            let mut made = made.into_iter();
+            let mut batch = Vec::new();
+            for _ in 0..rows {
+                batch.extend(row(ranks, made.next())?);
+                // Of several ranks there are many, which need not be in memory all at once.
+                if let Some((writer, report)) = first.as_mut().filter(|_| weight(&batch) > BATCH) {
+                    writer.take(std::mem::take(&mut batch), report)?;
                 }
             }
-            writer.append(made)?;
             done += chunk.len();
-            progress(Progress { done, of });
+            if let Some((writer, report)) = &mut first {
+                writer.take(batch, report)?;
+                progress(Progress { done, of });
+            }
         }
+        let Some((writer, mut report)) = first else { return Ok(Report::default()) };
         writer.finish()?;
         report.skipped.sort();
         Ok(report)
@@ -112,13 +148,18 @@ impl Build<'_> {
 
     fn make(&self, pending: &Pending) -> Made {
         let (origin, mesh) = pending.source.read();
-        let name = pending.source.name.clone();
-        let bytes = mesh
-            .and_then(|mesh| self.record(&mesh))
-            .map(|record| record.to_bytes(self.settings.storage))
-            .map_err(|error| error.to_string());
-        let sha256 = bytes.as_ref().map_or(String::new(), |bytes| hex(&Sha256::digest(bytes)));
-        Made { name, origin, known: pending.known, bytes, sha256 }
+        let (name, known) = (pending.source.name.clone(), pending.known);
+        let record = mesh.and_then(|mesh| self.record(&mesh));
+        match record.map(|record| record.to_bytes(self.settings.storage)) {
+            Ok(bytes) => {
+                let sha256 = hex(&Sha256::digest(&bytes));
+                Made { facts: Facts { name, origin, known, skipped: None, sha256 }, bytes }
+            }
+            Err(error) => {
+                let (skipped, sha256) = (Some(error.to_string()), String::new());
+                Made { facts: Facts { name, origin, known, skipped, sha256 }, bytes: Vec::new() }
+            }
+        }
     }
 
     fn record(&self, mesh: &Mesh) -> Result<Record> {
@@ -140,13 +181,41 @@ struct Pending<'a> {
     known: bool,
 }
 
-struct Made {
-    name: String,
-    origin: Origin,
-    known: bool,
-    /// Of the record, or why there is none.
-    bytes: std::result::Result<Vec<u8>, String>,
-    sha256: String,
+/// What is to be made, as the first rank has found it.
+fn spread<'a>(ranks: &Ranks, sources: &'a [Source], pending: Vec<Pending<'a>>) -> Result<Vec<Pending<'a>>> {
+    if ranks.is_alone() {
+        return Ok(pending);
+    }
+    let mut hash = crc32fast::Hasher::new();
+    sources
+        .iter()
+        .for_each(|source| hash.update(format!("{}\n{}\n", source.name, source.source()).as_bytes()));
+    let remedy = "give all ranks the same command, and folders that they share";
+    ranks.require_same(hash.finalize().into(), "the meshes that it finds", remedy)?;
+    let place: HashMap<(&str, String), usize> =
+        sources.iter().enumerate().map(|(i, source)| ((source.name.as_str(), source.source()), i)).collect();
+    let word = |pending: &Pending| {
+        let index = place[&(pending.source.name.as_str(), pending.source.source())] as u64;
+        2 * index + u64::from(pending.known)
+    };
+    let mut bytes: Vec<u8> = pending.iter().flat_map(|pending| word(pending).to_le_bytes()).collect();
+    ranks.spread_bytes(&mut bytes);
+    let words = bytes.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+    Ok(words.map(|word| Pending { source: &sources[word as usize / 2], known: word % 2 == 1 }).collect())
+}
+
+/// The next mesh of each rank on the first, which others have none of.
+fn row(ranks: &Ranks, own: Option<Made>) -> Result<Vec<Made>> {
+    if ranks.is_alone() {
+        return Ok(own.into_iter().collect());
+    }
+    let message = own.map_or(Ok(Vec::new()), |made| made.to_message())?;
+    let all = ranks.gather(message).into_iter().filter(|message| !message.is_empty());
+    all.map(|message| Made::from_message(&message)).collect()
+}
+
+fn weight(batch: &[Made]) -> usize {
+    batch.iter().map(|made| made.bytes.len()).sum()
 }
 
 /// The end of a set's files.
@@ -217,14 +286,26 @@ impl Writer {
         Ok(())
     }
 
+    /// Appends what was made and counts it.
+    fn take(&mut self, made: Vec<Made>, report: &mut Report) -> Result<()> {
+        for Facts { name, known, skipped, .. } in made.iter().map(|made| &made.facts) {
+            match skipped {
+                None if *known => report.changed += 1,
+                None => report.added += 1,
+                Some(reason) => report.skipped.push((name.clone(), reason.clone())),
+            }
+        }
+        self.append(made)
+    }
+
     /// Bytes first, and their lines when they are on the disk.
     fn append(&mut self, made: Vec<Made>) -> Result<()> {
         let mut lines = Vec::new();
         let mut open: Option<(PathBuf, File)> = None;
-        for Made { name, origin, bytes, sha256, .. } in made {
-            let (place, skipped) = match bytes {
-                Err(reason) => (None, Some(reason)),
-                Ok(bytes) => {
+        for Made { facts: Facts { name, origin, skipped, sha256, .. }, bytes } in made {
+            let place = match &skipped {
+                Some(_) => None,
+                None => {
                     if self.end >= (self.manifest.settings.shard as u64) << 20 {
                         close(open.take())?;
                         (self.shard, self.end) = (self.shard + 1, 0);
@@ -242,7 +323,7 @@ impl Writer {
                     }
                     let (shard, offset, len) = (self.shard, self.end, bytes.len() as u64);
                     self.end += len;
-                    (Some(Place { shard, offset, len, sha256 }), None)
+                    Some(Place { shard, offset, len, sha256 })
                 }
             };
             lines.extend(self.journal.push(Entry { name, origin, place, skipped })?);

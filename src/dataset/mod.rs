@@ -6,6 +6,7 @@
 
 mod build;
 mod journal;
+mod made;
 mod manifest;
 mod points;
 mod record;

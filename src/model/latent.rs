@@ -43,6 +43,8 @@ pub struct Drawn {
     pub rate: Option<Value>,
     /// Codes in use.
     pub perplexity: Option<Value>,
+    /// The codes that this counts.
+    pub codes: Option<Value>,
 }
 
 impl Autoencoder {
@@ -74,7 +76,8 @@ impl Autoencoder {
                 let (codes, levels) = self.record_levels(graph, posterior.mean)?;
                 let perplexity = Perplexity { codes: Codes::Levels { most: self.latent.most_levels() } };
                 let perplexity = Some(graph.apply(perplexity, &[codes, levels])?);
-                (self.record_from_levels(graph, codes)?, Drawn { perplexity, ..Drawn::default() })
+                let drawn = Drawn { perplexity, codes: Some(codes), ..Drawn::default() };
+                (self.record_from_levels(graph, codes)?, drawn)
             }
             _ if self.latent.has_rate() => self.record_noisy(graph, posterior.mean, meshes, seed)?,
             (LatentKind::Deterministic | LatentKind::Gaussian, _) => (posterior.mean, Drawn::default()),
@@ -149,6 +152,7 @@ impl Autoencoder {
             temperature: Some(temperature),
             rate: Some(kl),
             perplexity: Some(perplexity),
+            codes: Some(codes),
         };
         Ok((self.record_codebook(graph, codes)?, drawn))
     }

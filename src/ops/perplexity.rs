@@ -25,6 +25,47 @@ pub enum Codes {
 }
 
 impl Perplexity {
+    /// Codes of a group at most.
+    fn codes(&self) -> usize {
+        match self.codes {
+            Codes::OneHot { classes } => classes,
+            Codes::Levels { most } => most,
+        }
+    }
+
+    /// Adds to `counts`, a number a code of each group, how often the codes `y` have each, where `levels` are those of the
+    /// channels or nothing; the number of sites.
+    pub fn count(&self, y: &[f32], levels: &[f32], counts: &mut [f32]) -> usize {
+        match self.codes {
+            Codes::OneHot { .. } => {
+                let rows = y.chunks(counts.len());
+                rows.clone().for_each(|row| counts.iter_mut().zip(row).for_each(|(n, y)| *n += y.round()));
+                rows.len()
+            }
+            Codes::Levels { most } => {
+                let rows = y.chunks(counts.len() / most);
+                for row in rows.clone() {
+                    for (channel, (y, levels)) in row.iter().zip(levels).enumerate() {
+                        let code = ((y + 1.0) * 0.5 * (levels - 1.0)).round() as usize;
+                        counts[channel * most + code.min(most - 1)] += 1.0;
+                    }
+                }
+                rows.len()
+            }
+        }
+    }
+
+    /// That of codes which were counted at so many sites.
+    pub fn of_counts(&self, counts: &[f32], sites: usize) -> f32 {
+        let entropy = |counts: &[f32]| -> f64 {
+            let shares = counts.iter().map(|&n| f64::from(n) / sites as f64).filter(|&share| share > 0.0);
+            -shares.map(|share| share * share.ln()).sum::<f64>()
+        };
+        let groups = counts.chunks(self.codes());
+        let count = groups.len() as f64;
+        (groups.map(|counts| entropy(counts).exp()).sum::<f64>() / count) as f32
+    }
+
     /// Groups, and codes of each at most.
     fn extents(&self, y: Shape) -> [usize; 2] {
         let last = y.extents().last().copied().unwrap_or(1);
@@ -99,34 +140,11 @@ impl Op for Perplexity {
     }
 
     fn forward_cpu(&self, call: Forward) {
-        let y = call.inputs[0];
-        let [groups, codes] = self.extents(y.shape);
         let counts = call.workspace;
         counts.fill(0.0);
-        let sites = match self.codes {
-            Codes::OneHot { .. } => {
-                let rows = y.values.chunks(counts.len());
-                rows.clone().for_each(|row| counts.iter_mut().zip(row).for_each(|(n, y)| *n += y.round()));
-                rows.len()
-            }
-            Codes::Levels { .. } => {
-                let levels = call.inputs[1].values;
-                let rows = y.values.chunks(groups);
-                for row in rows.clone() {
-                    for (channel, (y, levels)) in row.iter().zip(levels).enumerate() {
-                        let code = ((y + 1.0) * 0.5 * (levels - 1.0)).round() as usize;
-                        counts[channel * codes + code.min(codes - 1)] += 1.0;
-                    }
-                }
-                rows.len()
-            }
-        };
-        let entropy = |counts: &[f32]| -> f64 {
-            let shares = counts.iter().map(|&n| f64::from(n) / sites as f64).filter(|&share| share > 0.0);
-            -shares.map(|share| share * share.ln()).sum::<f64>()
-        };
-        let sum: f64 = counts.chunks(codes).map(|counts| entropy(counts).exp()).sum();
-        call.output[0] = (sum / groups as f64) as f32;
+        let levels = call.inputs.get(1).map_or(&[][..], |levels| levels.values);
+        let sites = self.count(call.inputs[0].values, levels, counts);
+        call.output[0] = self.of_counts(counts, sites);
     }
 
     fn backward_cpu(&self, _call: Backward) {}

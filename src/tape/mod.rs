@@ -1,12 +1,14 @@
 //! The tape: a graph of ops is recorded once, its memory planned once, then every step replays it
 //! forward and backward without an allocation of its own.
 
+mod buckets;
 mod cpu;
 mod cuda;
 mod graph;
 mod parameters;
 mod plan;
 
+pub use buckets::Bucket;
 pub use graph::{Graph, Value};
 pub use parameters::{Parameter, ParameterLayout, Role};
 pub use plan::{Plan, Usage};
@@ -123,10 +125,23 @@ impl Tape {
     /// Runs the nodes that the loss depends on in reverse. Every parameter of the graph has its
     /// gradient in `gradients` afterwards, in the layout of the parameters, scaled.
     pub fn backward(&mut self, parameters: &Buffer, gradients: &mut Buffer, scale: Scale) -> Result<()> {
+        self.backward_with(parameters, gradients, scale, &mut |_, _| Ok(()))
+    }
+
+    /// The same. Behind each node `after` is called with its number and the gradients, of which those are final that
+    /// [`Plan::buckets`] says.
+    pub fn backward_with(
+        &mut self,
+        parameters: &Buffer,
+        gradients: &mut Buffer,
+        scale: Scale,
+        after: &mut dyn FnMut(usize, &Buffer) -> Result<()>,
+    ) -> Result<()> {
         self.seed(scale)?;
-        (0..self.graph.nodes.len())
-            .rev()
-            .try_for_each(|index| self.backward_node(index, parameters, gradients))
+        (0..self.graph.nodes.len()).rev().try_for_each(|index| {
+            self.backward_node(index, parameters, gradients)?;
+            after(index, gradients)
+        })
     }
 
     /// The gradient of the loss by itself, scaled.

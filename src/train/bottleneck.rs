@@ -40,11 +40,16 @@ impl LatentPart {
         self.drawn.perplexity
     }
 
-    /// What `step` (from 0) reads, a list an input.
-    pub fn inputs(&self, settings: &Settings, step: u64) -> Vec<(Value, Vec<f32>)> {
+    /// The codes that the perplexity counts.
+    pub fn codes(&self) -> Option<Value> {
+        self.drawn.codes
+    }
+
+    /// What `step` (from 0) reads, a list an input, where its noise is that of `draw`.
+    pub fn inputs(&self, settings: &Settings, step: u64, draw: u64) -> Vec<(Value, Vec<f32>)> {
         let latent = &settings.latent;
         let mut inputs = Vec::new();
-        inputs.extend(self.drawn.counter.map(|counter| (counter, Noise::counter(step).to_vec())));
+        inputs.extend(self.drawn.counter.map(|counter| (counter, Noise::counter(draw).to_vec())));
         // The divergence from a learned prior is one number, that of the whole latent.
         let whole = latent.prior != PriorKind::Standard && latent.kl_reduction == Reduction::Mean;
         let dimensions = if whole { settings.architecture.latent_floats() } else { 1 };

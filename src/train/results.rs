@@ -2,7 +2,7 @@
 //! and the page.
 
 use super::evaluate::{Decoder, Encoder, highest_of_planes, input_mesh, linear_planes, mesh_of_planes};
-use super::{Item, MetricsLog, Options, Settings};
+use super::{Item, MetricsLog, Options, Settings, SharedTimes};
 use crate::console;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -17,6 +17,7 @@ use crate::model::{Autoencoder, LinearCode, PosteriorStatistics, PriorKind};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 /// One mesh in its three reconstructions, in the normalised frame.
 struct Result3 {
@@ -79,6 +80,10 @@ pub fn write(
     if let Some(seconds) = judged.input_seconds {
         summary["input_seconds"] = json!(seconds);
     }
+    if let Some((ranks, times)) = judged.shared {
+        summary["ranks"] = shared(ranks, &times);
+        say_shared(&summary["ranks"], options.quiet);
+    }
     // The best weights where there are any: what a part of a set says is to be said of them.
     if let Some((best, step)) = &mut judged.best {
         summary["best_step"] = json!(step);
@@ -135,6 +140,8 @@ pub struct Judged<'a> {
     pub best: Option<(Autoencoder, u64)>,
     /// What reading the meshes took of the steps, where that was measured.
     pub input_seconds: Option<f64>,
+    /// How many ranks trained together, and what they sent each other.
+    pub shared: Option<(usize, SharedTimes)>,
 }
 
 /// The three reconstructions of a mesh.
@@ -274,6 +281,35 @@ fn means(per_mesh: &[Value]) -> Value {
         Value::Array((0..thresholds.len()).map(mean).collect())
     };
     json!({ "mesh": of("mesh"), "linear": of("linear"), "ceiling": of("ceiling") })
+}
+
+/// What several ranks sent each other, a step.
+fn shared(ranks: usize, times: &SharedTimes) -> Value {
+    let milliseconds = |time: Duration| 1e3 * time.as_secs_f64() / times.steps.max(1) as f64;
+    let (in_flight, waited) = (milliseconds(times.in_flight), milliseconds(times.waited));
+    json!({
+        "count": ranks,
+        "reduced_bytes": times.bytes,
+        "buckets": times.buckets,
+        "in_flight_milliseconds": in_flight,
+        "waited_milliseconds": waited,
+        "hidden": if in_flight > 0.0 { 1.0 - waited / in_flight } else { 0.0 },
+    })
+}
+
+fn say_shared(shared: &Value, quiet: bool) {
+    if quiet {
+        return;
+    }
+    let number = |key: &str| shared[key].as_f64().unwrap_or_default();
+    console::note(format_args!(
+        "{} ranks: {:.1} MB of gradients a step in {} buckets, {:.1} ms under way, of which {:.0} % beside backward",
+        shared["count"],
+        number("reduced_bytes") / 1e6,
+        shared["buckets"],
+        number("in_flight_milliseconds"),
+        100.0 * number("hidden"),
+    ));
 }
 
 /// The figures that matter, on standard output.

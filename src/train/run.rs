@@ -8,7 +8,8 @@ use super::sets::{Given, Parts};
 use super::trainer::Wait;
 use super::validation::{BEST, Validator, spread};
 use super::{
-    Checkpoint, Inputs, Item, LogRow, Losses, MetricsLog, Prepare, Settings, Snapshots, Trainer, results,
+    Checkpoint, Inputs, Item, LogRow, Losses, MetricsLog, Prepare, SetInput, Settings, Snapshots, Trainer,
+    results,
 };
 use crate::console;
 use crate::cpu::mapped::BlockFile;
@@ -17,11 +18,13 @@ use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::mesh::Mesh;
 use crate::model::{Autoencoder, LinearCode, PriorKind};
+use crate::ranks::Ranks;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -64,6 +67,61 @@ pub fn train(settings: &Settings, meshes: &[(String, Mesh)], options: &Options) 
 /// # Errors
 /// Input, settings or a run folder that cannot be used, a loss that leaves the finite numbers, an interrupt.
 pub fn train_on(settings: &Settings, given: &Given, options: &Options) -> Result<()> {
+    train_among(&Rc::new(Ranks::alone()), settings, given, options)
+}
+
+/// The same as one of the ranks that train together, all of which are given the same; the first alone writes.
+///
+/// # Errors
+/// As [`train_on`]. Where one rank alone has an error in the course of a step, the others wait for it until it ends the job.
+pub fn train_among(ranks: &Rc<Ranks>, settings: &Settings, given: &Given, options: &Options) -> Result<()> {
+    let out = &options.out;
+    let Begun { parts, items, code, mut trainer } = ranks.agree(begin(ranks, settings, given, options))?;
+    let remedy = "give all ranks the same command and the same files";
+    ranks.require_same(fingerprint(settings, &items, &parts.inputs)?, "its settings or inputs", remedy)?;
+    trainer.spread()?;
+    let of_sets = given.meshes.len() * (1 + settings.training.augment);
+    let mut shown: Vec<&Item> = items[..given.meshes.len()].iter().collect();
+    shown.extend(items[of_sets..].iter().take(SHOWN));
+    let open = || Records::open(&trainer, settings, options, &shown, &parts);
+    let mut records = ranks.agree(ranks.is_first().then(open).transpose())?;
+    let release = || given.sets.iter().chain(given.held_out_sets).for_each(|set| set.release());
+    steps(&mut trainer, &items, (ranks, settings, options), &mut records, &release)?;
+    let (Some(records), Some(code)) = (records, code) else { return Ok(()) };
+    let prepare = Prepare { settings, device: &options.device };
+    let mut held_out = prepare_all(&prepare, &options.held_out, 0, out)?;
+    held_out.extend(given.held_out(settings)?);
+    let best = match records.validator.best() {
+        None => None,
+        Some(row) => {
+            let (network, _) = load_network(&out.join(BEST))?;
+            Some((network.on(&options.device)?, row.step))
+        }
+    };
+    let most = settings.validation.at_end;
+    let Parts { validation, test, .. } = &parts;
+    let [first, second] = results::PARTS;
+    let judged = results::Judged {
+        trained: shown,
+        held_out: held_out.iter().collect(),
+        parts: [(first, spread(validation, most)), (second, spread(test, most))],
+        best,
+        input_seconds: (!given.sets.is_empty()).then(|| trainer.input_time().as_secs_f64()),
+        shared: trainer.shared_times().map(|times| (ranks.size(), times)),
+    };
+    results::write(trainer.into_model(), judged, &code, settings, options, &records.watch.log)
+}
+
+/// What is there before the first step.
+struct Begun {
+    parts: Parts,
+    items: Vec<Item>,
+    /// On the first rank.
+    code: Option<LinearCode>,
+    trainer: Trainer,
+}
+
+fn begin(ranks: &Rc<Ranks>, settings: &Settings, given: &Given, options: &Options) -> Result<Begun> {
     settings.validate()?;
     let out = &options.out;
     let checkpoint = out.join("checkpoint.safetensors");
@@ -82,54 +140,36 @@ pub fn train_on(settings: &Settings, given: &Given, options: &Options) -> Result
         return Err(Error::usage("train", "there is nothing to train on", "name meshes or a set"));
     }
     let all = meshes.len() * (1 + settings.training.augment) + parts.train.len();
-    Trainer::require(&options.device, settings, all)?;
+    Trainer::require_among(ranks, &options.device, settings, all)?;
     let prepare = Prepare { settings, device: &options.device };
     let mut items = prepare_all(&prepare, meshes, settings.training.augment, out)?;
     let of_sets = items.len();
     items.append(&mut parts.train);
-    let code = linear_code(settings, &items[..meshes.len()], &items[of_sets..])?;
-    let mut trainer = Trainer::new(&options.device, settings, items.len(), Some(&code))?;
-    if options.resume {
-        Checkpoint::restore(&checkpoint, &mut trainer)?;
-    } else {
-        start_prior(&mut trainer.model, &items, settings.seed)?;
-        start_rate(&mut trainer.model, &items, settings)?;
-        warn_of_few_inputs(settings, items.len(), options.quiet);
-    }
-    let mut shown: Vec<&Item> = items[..meshes.len()].iter().collect();
-    shown.extend(items[of_sets..].iter().take(SHOWN));
-    // Not before all of the input has proved good: a refusal leaves nothing behind.
-    std::fs::create_dir_all(out).map_err(|error| Error::io(out, &error))?;
-    let config = settings.to_toml()?;
-    write_atomic(&out.join("config.toml"), |file| file.write_all(config.as_bytes()))?;
-    Inputs::write(out, &shown, &parts.inputs, (settings, &options.device))?;
-    let mut log = MetricsLog::open(&out.join("metrics.csv"), trainer.step)?;
-    if options.tensorboard {
-        log = log.with_tensorboard()?;
-    }
-    let mut validator = Validator::open(out, trainer.step, (settings, &options.device), &parts.validation)?;
-    let release = || given.sets.iter().chain(given.held_out_sets).for_each(|set| set.release());
-    steps(&mut trainer, &items, (settings, options), (&mut log, &mut validator), &release)?;
-    let mut held_out = prepare_all(&prepare, &options.held_out, 0, out)?;
-    held_out.extend(given.held_out(settings)?);
-    let best = match validator.best() {
-        None => None,
-        Some(row) => {
-            let (network, _) = load_network(&out.join(BEST))?;
-            Some((network.on(&options.device)?, row.step))
+    // The others are given what follows from it.
+    let fit = || linear_code(settings, &items[..meshes.len()], &items[of_sets..]);
+    let code = ranks.is_first().then(fit).transpose()?;
+    let mut trainer = Trainer::among(ranks, &options.device, settings, items.len(), code.as_ref())?;
+    if ranks.is_first() {
+        if options.resume {
+            Checkpoint::restore(&checkpoint, &mut trainer)?;
+        } else {
+            start_prior(&mut trainer.model, &items, settings.seed)?;
+            start_rate(&mut trainer.model, &items, settings)?;
+            warn_of_few_inputs(settings, items.len(), options.quiet);
         }
-    };
-    let most = settings.validation.at_end;
-    let Parts { validation, test, .. } = &parts;
-    let [first, second] = results::PARTS;
-    let judged = results::Judged {
-        trained: shown,
-        held_out: held_out.iter().collect(),
-        parts: [(first, spread(validation, most)), (second, spread(test, most))],
-        best,
-        input_seconds: (!given.sets.is_empty()).then(|| trainer.input_time().as_secs_f64()),
-    };
-    results::write(trainer.into_model(), judged, &code, settings, options, &log)
+    }
+    Ok(Begun { parts, items, code, trainer })
+}
+
+/// Of what all ranks must have alike.
+fn fingerprint(settings: &Settings, items: &[Item], sets: &[SetInput]) -> Result<u64> {
+    let mut hash = crc32fast::Hasher::new();
+    let names = items.iter().map(|item| item.name.as_str()).chain(sets.iter().map(|set| set.sha256.as_str()));
+    for text in std::iter::once(settings.to_toml()?.as_str()).chain(names) {
+        hash.update(text.as_bytes());
+        hash.update(b"\n");
+    }
+    Ok(hash.finalize().into())
 }
 
 /// Of meshes, and of some of those of sets. Warped copies would cost the components that the meshes themselves need.
@@ -211,44 +251,100 @@ fn difference(prefix: &str, theirs: &toml::Table, ours: &toml::Table) -> Option<
     theirs.keys().find_map(plain).or_else(|| theirs.keys().find_map(inside))
 }
 
+/// What the first rank writes on the way.
+struct Records<'a> {
+    checkpoint: PathBuf,
+    watch: Watch,
+    validator: Validator<'a>,
+    snapshots: Snapshots,
+}
+
+impl<'a> Records<'a> {
+    /// Not before all of the input has proved good: a refusal leaves nothing behind.
+    fn open(
+        trainer: &Trainer,
+        settings: &'a Settings,
+        options: &'a Options,
+        shown: &[&Item],
+        parts: &'a Parts,
+    ) -> Result<Self> {
+        let out = &options.out;
+        std::fs::create_dir_all(out).map_err(|error| Error::io(out, &error))?;
+        let config = settings.to_toml()?;
+        write_atomic(&out.join("config.toml"), |file| file.write_all(config.as_bytes()))?;
+        Inputs::write(out, shown, &parts.inputs, (settings, &options.device))?;
+        let mut log = MetricsLog::open(&out.join("metrics.csv"), trainer.step)?;
+        if options.tensorboard {
+            log = log.with_tensorboard()?;
+        }
+        let validator = Validator::open(out, trainer.step, (settings, &options.device), &parts.validation)?;
+        Ok(Self {
+            checkpoint: out.join("checkpoint.safetensors"),
+            snapshots: Snapshots::new(out, settings)?,
+            watch: Watch::new(trainer.step, settings.training.steps, options.quiet, log),
+            validator,
+        })
+    }
+
+    /// What a step leaves behind, and whether it was the last.
+    fn note(
+        &mut self,
+        trainer: &mut Trainer,
+        settings: &Settings,
+        options: &Options,
+        first: &Item,
+    ) -> Result<bool> {
+        let Self { checkpoint, watch, validator, snapshots } = self;
+        snapshots.note(trainer, settings, first)?;
+        if validator.is_due(trainer.step) {
+            watch.look(trainer, validator)?;
+            watch.save(checkpoint, trainer, settings)?;
+        }
+        let late = options.time.is_some_and(|limit| watch.started.elapsed() >= limit);
+        Ok(late || validator.is_stalled())
+    }
+
+    fn save(&mut self, trainer: &mut Trainer, settings: &Settings) -> Result<()> {
+        self.watch.save(&self.checkpoint, trainer, settings)
+    }
+}
+
 fn steps(
     trainer: &mut Trainer,
     items: &[Item],
-    (settings, options): (&Settings, &Options),
-    (log, validator): (&mut MetricsLog, &mut Validator),
+    (ranks, settings, options): (&Ranks, &Settings, &Options),
+    records: &mut Option<Records>,
     release: &dyn Fn(),
 ) -> Result<()> {
-    let path = options.out.join("checkpoint.safetensors");
     let total = settings.training.steps;
-    let mut snapshots = Snapshots::new(&options.out, settings)?;
-    let mut watch = Watch::new(trainer.step, total, options.quiet, log);
-    let mut interrupted = false;
-    while trainer.step < total && !interrupted && !validator.is_stalled() {
-        if let Err(error) = trainer.step(items).and_then(|()| watch.note(trainer, Wait::Behind)) {
+    // A run that has stalled does not go on.
+    let stalled = records.as_ref().is_some_and(|records| records.validator.is_stalled());
+    let [mut interrupted, mut ended] = ranks.any([false, stalled]);
+    while trainer.step < total && !interrupted && !ended {
+        let made = trainer.step(items).and_then(|()| known(trainer, records, Wait::Behind));
+        if let Err(error) = made {
             // The weights are those of the last good step: worth keeping, where the device still gives them.
-            let noted = watch.note(trainer, Wait::All);
-            watch.log.flush()?;
-            let _ = noted.and_then(|()| Checkpoint::write(&path, trainer, settings));
+            let noted = known(trainer, records, Wait::All);
+            if let Some(records) = records {
+                records.watch.log.flush()?;
+                let _ = noted.and_then(|()| Checkpoint::write(&records.checkpoint, trainer, settings));
+            }
             return Err(error);
         }
-        snapshots.note(trainer, settings, &items[0])?;
-        if validator.is_due(trainer.step) {
-            watch.look(trainer, validator)?;
-            watch.save(&path, trainer, settings)?;
-        }
+        let last = match records {
+            Some(records) => records.note(trainer, settings, options, &items[0])?,
+            None => false,
+        };
         if trainer.step.is_multiple_of(RELEASE_EVERY) {
             release();
         }
-        interrupted = options.interrupt.load(Ordering::SeqCst);
-        if options.time.is_some_and(|limit| watch.started.elapsed() >= limit) {
-            break;
-        }
-        if trainer.step.is_multiple_of(settings.training.checkpoint_every) && trainer.step < total {
-            watch.save(&path, trainer, settings)?;
+        [interrupted, ended] = ranks.any([options.interrupt.load(Ordering::SeqCst), last]);
+        if trainer.step.is_multiple_of(settings.training.checkpoint_every) && trainer.step < total && !ended {
+            save(trainer, records, settings)?;
         }
     }
-    watch.save(&path, trainer, settings)?;
-    watch.progress.finish();
+    save(trainer, records, settings)?;
+    records.iter().for_each(|records| records.watch.progress.finish());
     if interrupted {
         let problem = format!("interrupted after step {} of {total}", trainer.step);
         return Err(Error::interrupted(options.out.display(), problem, "add --resume to go on"));
@@ -256,17 +352,35 @@ fn steps(
     Ok(())
 }
 
+/// The losses that are known meanwhile, for who has use for them.
+fn known(trainer: &mut Trainer, records: &mut Option<Records>, wait: Wait) -> Result<()> {
+    match records {
+        Some(records) => records.watch.note(trainer, wait),
+        None => {
+            while trainer.done(wait)?.is_some() {}
+            Ok(())
+        }
+    }
+}
+
+/// A checkpoint of weights that all ranks have.
+fn save(trainer: &mut Trainer, records: &mut Option<Records>, settings: &Settings) -> Result<()> {
+    known(trainer, records, Wait::All)?;
+    trainer.require_alike()?;
+    records.as_mut().map_or(Ok(()), |records| records.save(trainer, settings))
+}
+
 /// Log and progress of the steps whose losses are known.
-struct Watch<'a> {
-    log: &'a mut MetricsLog,
+struct Watch {
+    log: MetricsLog,
     progress: Progress,
     started: Instant,
     /// Seconds that a resumed run had taken.
     before: f64,
 }
 
-impl<'a> Watch<'a> {
-    fn new(step: u64, total: u64, quiet: bool, log: &'a mut MetricsLog) -> Self {
+impl Watch {
+    fn new(step: u64, total: u64, quiet: bool, log: MetricsLog) -> Self {
         let before = log.rows.last().map_or(0.0, |row| row.seconds);
         Self { log, progress: Progress::new(step, total, quiet), started: Instant::now(), before }
     }

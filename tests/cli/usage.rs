@@ -130,3 +130,21 @@ fn configurations_that_make_no_sense_are_refused() {
         &["none.toml", "check the path"],
     );
 }
+
+/// Processes that cannot find each other would all write the same run.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn a_build_without_mpi_is_not_started_several_times() {
+    let place = Place::new();
+    for rank in ["0", "1"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hexcuda"));
+        command.env("OMPI_COMM_WORLD_RANK", rank).env("OMPI_COMM_WORLD_SIZE", "2");
+        let arguments = ["train", "good.obj", "--config", "tiny.toml", "--out", "run"];
+        let output = command.args(arguments).current_dir(&place.folder).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let line = String::from_utf8(output.stderr).unwrap();
+        let said = "hexcuda: mpirun: 2 processes were started, and this build has no MPI to join them; ";
+        assert!(if rank == "0" { line.starts_with(said) } else { line.is_empty() }, "{line}");
+        assert!(!place.at("run").exists());
+    }
+}

@@ -21,7 +21,7 @@ impl Trainer {
     /// The meshes `chosen` for the current step, as its visits see them.
     pub(super) fn examples<'a>(&mut self, items: &'a [Item], chosen: &[usize]) -> Result<Vec<Example<'a>>> {
         let started = Instant::now();
-        let first = self.step * self.batch as u64;
+        let first = self.first_visit(self.step);
         let reader = self.reader();
         let visits = chosen.par_iter().enumerate().with_max_len(1);
         let one = |(slot, &index): (usize, &usize)| reader.example(&items[index], index, first + slot as u64);

@@ -139,7 +139,7 @@ impl Card {
         let mut planes: Vec<(Read<u8>, Write<f32>)> = Vec::new();
         send(queue, &[factor], inbox.part(0..SCALARS))?;
         let mut at = SCALARS;
-        for (input, values) in trainer.recorded.scalars(&trainer.settings, trainer.step) {
+        for (input, values) in trainer.scalars(trainer.step) {
             let place = inbox.part(at..at + size_of_val(&values[..]));
             at += place.len;
             send(queue, &values, place)?;
@@ -194,7 +194,8 @@ impl Card {
         match &self.body {
             Body::Recorded(recording) => self.queue.replay(recording),
             Body::Fresh => {
-                self.body = Body::Once;
+                // What waits for other ranks is queued anew each time.
+                self.body = if trainer.share.ranks.is_alone() { Body::Once } else { Body::Plain };
                 body(trainer)
             }
             Body::Once | Body::Plain => body(trainer),
@@ -233,7 +234,12 @@ fn body(trainer: &mut Trainer) -> Result<()> {
     let loss = on_card(trainer, trainer.recorded.loss)?;
     let (_, scale) = trainer.adam.on_card().ok_or_else(elsewhere)?;
     trainer.tape.forward(&trainer.model.parameters)?;
-    trainer.tape.backward(&trainer.model.parameters, &mut trainer.gradients, Scale::There(scale))?;
+    let scale = Scale::There(scale);
+    if trainer.share.ranks.is_alone() {
+        trainer.tape.backward(&trainer.model.parameters, &mut trainer.gradients, scale)?;
+    } else {
+        trainer.backward(scale)?;
+    }
     match (&trainer.model.parameters, &trainer.gradients) {
         (Buffer::Cuda(_, parameters), Buffer::Cuda(_, gradients)) => {
             trainer.adam.enqueue(parameters.write(), gradients.read(), loss.into())

@@ -3,6 +3,7 @@
 mod batch;
 mod card;
 mod parts;
+mod share;
 
 use super::bottleneck::LatentPart;
 use super::budget::Budget;
@@ -16,6 +17,7 @@ use crate::memory;
 use crate::model::{Autoencoder, Halves, LinearCode, VIEWS};
 use crate::nn::Adam;
 use crate::ops::{FieldLoss, SilhouetteLoss, WeightedSum};
+use crate::ranks::Ranks;
 use crate::rng::Rng;
 use crate::shape::Shape;
 use crate::tape::{Graph, Plan, Scale, Tape, Value};
@@ -23,7 +25,10 @@ use batch::Example;
 use card::Card;
 pub(super) use card::InboxLayout;
 pub use parts::GradientParts;
+use share::Share;
+pub use share::SharedTimes;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
 const STREAM_ORDER: u64 = 0x6f72_6465;
@@ -60,7 +65,10 @@ pub struct Trainer {
     gradients: Buffer,
     tape: Tape,
     recorded: Recorded,
+    /// Meshes of a step, over all ranks.
     batch: usize,
+    /// What this rank takes of it.
+    share: Share,
     /// What was spent on reading the meshes of steps on the host.
     input: Duration,
     /// Steps whose losses are known and were not asked for.
@@ -99,18 +107,35 @@ impl Trainer {
         meshes: usize,
         code: Option<&LinearCode>,
     ) -> Result<Self> {
+        Self::among(&Rc::new(Ranks::alone()), device, settings, meshes, code)
+    }
+
+    /// The same on one of the ranks that train together; [`Trainer::spread`] gives all of them the network of the first.
+    pub fn among(
+        ranks: &Rc<Ranks>,
+        device: &Device,
+        settings: &Settings,
+        meshes: usize,
+        code: Option<&LinearCode>,
+    ) -> Result<Self> {
         settings.validate()?;
         let batch = settings.training.batch.min(meshes).max(1);
+        let slots = share::slots(ranks, settings, batch)?;
         let card = match device {
             Device::Cpu | Device::CpuBf16 => None,
-            Device::Cuda(queue) => Some(Card::new(queue, settings, meshes, batch)?),
+            Device::Cuda(queue) => Some(Card::new(queue, settings, meshes, slots.len())?),
         };
         let mut model = settings.network(code)?.on(device)?;
         let mut graph = Graph::default();
-        let recorded = record(&mut model, &mut graph, settings, batch)?;
-        let mut tape = Tape::new(device, graph, Some(recorded.loss), &recorded.kept())?;
+        let recorded = record(&mut model, &mut graph, settings, slots.len())?;
+        let mut kept = recorded.kept();
+        if !ranks.is_alone() {
+            kept.extend(recorded.latent.codes());
+        }
+        let mut tape = Tape::new(device, graph, Some(recorded.loss), &kept)?;
         recorded.reconstruction.load(&mut tape, settings)?;
         let len = model.layout.len();
+        let share = Share::new(ranks, slots, &tape, &recorded, (settings, &model))?;
         Ok(Self {
             adam: Adam::new(settings.optimiser, &model.layout, device)?,
             step: 0,
@@ -120,6 +145,7 @@ impl Trainer {
             tape,
             recorded,
             batch,
+            share,
             input: Duration::ZERO,
             known: VecDeque::new(),
             card,
@@ -128,8 +154,13 @@ impl Trainer {
 
     /// Refuses what does not fit the card or the memory, before anything is made for it.
     pub fn require(device: &Device, settings: &Settings, meshes: usize) -> Result<()> {
+        Self::require_among(&Ranks::alone(), device, settings, meshes)
+    }
+
+    /// The same for one of several ranks, also where these cannot share a step.
+    pub fn require_among(ranks: &Ranks, device: &Device, settings: &Settings, meshes: usize) -> Result<()> {
         settings.validate()?;
-        let batch = settings.training.batch.min(meshes).max(1);
+        let batch = share::slots(ranks, settings, settings.training.batch.min(meshes).max(1))?.len();
         let Device::Cuda(queue) = device else { return require_memory(device, settings, batch) };
         let budget = Budget::new(settings, device.kind(), batch)?;
         budget.require(format!("{queue:?}"), settings, batch, queue.context().free()?)
@@ -196,17 +227,13 @@ impl Trainer {
             self.load_example(slot, &example)?;
         }
         self.chosen_at(self.step + 1, items.len()).into_iter().for_each(|next| items[next].prefetch());
-        for (input, values) in self.recorded.scalars(&self.settings, self.step) {
+        for (input, values) in self.scalars(self.step) {
             self.tape.load(input, 0, &values)?;
         }
         self.tape.forward(&self.model.parameters)?;
-        let mut reported = [0.0; REPORTED];
-        for (slot, value) in reported.iter_mut().zip(self.recorded.reported()) {
-            *slot = self.tape.value(value)?[0];
-        }
+        let reported = self.backward(Scale::One)?;
         let mut losses = self.losses(reported, self.step, factor * self.settings.optimiser.learning_rate);
         if losses.total.is_finite() {
-            self.tape.backward(&self.model.parameters, &mut self.gradients, Scale::One)?;
             let outcome = self.adam.update(&mut self.model.parameters, &self.gradients, factor)?;
             losses.gradient_norm = outcome.norm;
         }
@@ -250,13 +277,23 @@ impl Trainer {
         Ok(self.known.pop_front())
     }
 
-    /// Which meshes this step takes: an epoch visits all of them in an order drawn for it.
+    /// The number of the visit of a mesh that this rank's first one of `step` is, over all ranks and steps.
+    fn first_visit(&self, step: u64) -> u64 {
+        step * self.batch as u64 + self.share.slots.start as u64
+    }
+
+    /// What `step` (from 0) reads besides meshes: a few floats an input.
+    fn scalars(&self, step: u64) -> Vec<(Value, Vec<f32>)> {
+        self.recorded.latent.inputs(&self.settings, step, self.share.draw(step))
+    }
+
+    /// Which meshes this step takes on this rank: an epoch visits all of them in an order drawn for it.
     fn chosen(&self, meshes: usize) -> Vec<usize> {
         self.chosen_at(self.step, meshes)
     }
 
     fn chosen_at(&self, step: u64, meshes: usize) -> Vec<usize> {
-        let first = step * self.batch as u64;
+        let first = self.first_visit(step);
         let mut order = (u64::MAX, Vec::new());
         let at = |k: u64| {
             let (epoch, place) = (k / meshes as u64, (k % meshes as u64) as usize);
@@ -265,7 +302,7 @@ impl Trainer {
             }
             order.1[place]
         };
-        (first..first + self.batch as u64).map(at).collect()
+        (first..first + self.share.slots.len() as u64).map(at).collect()
     }
 
     /// The mesh as it is at `slot` of the batch.
@@ -324,11 +361,6 @@ impl Recorded {
         let sdf = self.sdf.as_ref().map_or(own, |sdf| sdf.loss);
         let rate = self.latent.rate.as_ref().map_or(own, |rate| rate.plain);
         [self.loss, own, sdf, rate, self.latent.perplexity().unwrap_or(own)]
-    }
-
-    /// What `step` (from 0) reads besides meshes: a few floats an input.
-    fn scalars(&self, settings: &Settings, step: u64) -> Vec<(Value, Vec<f32>)> {
-        self.latent.inputs(settings, step)
     }
 }
 

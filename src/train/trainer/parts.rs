@@ -30,7 +30,7 @@ impl Trainer {
         for (slot, index) in self.chosen(items.len()).into_iter().enumerate() {
             self.load(slot, &items[index], index)?;
         }
-        for (input, values) in self.recorded.scalars(&self.settings, self.step) {
+        for (input, values) in self.scalars(self.step) {
             self.tape.load(input, 0, &values)?;
         }
         let own = self.settings.latent.weight_at(self.step);
@@ -62,7 +62,7 @@ impl Trainer {
                 let index = (draw * self.batch + slot) % items.len();
                 self.load(slot, &items[index], index)?;
             }
-            for (input, values) in self.recorded.scalars(&self.settings, self.step + draw as u64) {
+            for (input, values) in self.scalars(self.step + draw as u64) {
                 self.tape.load(input, 0, &values)?;
             }
             self.tape.forward(&self.model.parameters)?;
