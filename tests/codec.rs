@@ -296,8 +296,6 @@ fn what_cannot_be_fitted_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     /// Bytes that a checksum would let through are decoded or refused, at once.
     #[test]
     fn any_layers_end(

@@ -4,7 +4,7 @@
     tools/codecs.py MESH... [--hexcuda target/release/hexcuda] [--gltfpack "node cli.js"] [--run RUN] [--json OUT.json] [--plot OUT.png]
 
 Runs Draco (draco_encoder and draco_decoder, Debian package draco) at several quantisations, meshoptimizer (gltfpack, npm) at several
-quantisations and simplifications, and the latents of a run with a codec at several rates, and measures what comes back with `hexcuda
+quantisations and simplifications, Draco behind such a simplification, and the latents of a run with a codec at several rates, and measures what comes back with `hexcuda
 compare`: F-score at 0.01 and 95 % Hausdorff distance in the normalised frame of the source. Only positions and triangles are given to them, which is all that a latent gives back. Times are
 those of the whole program, start included. Prints a table of means over the meshes, and draws it. Needs trimesh, for the plot matplotlib.
 """
@@ -22,6 +22,8 @@ import time
 import trimesh
 
 DRACO_BITS = [11, 9, 8, 7, 6, 5]
+# What meshoptimizer leaves of the triangles, and bits of Draco behind it.
+SIMPLIFIED = [(0.25, 10), (0.1, 9), (0.05, 9), (0.02, 8), (0.01, 8)]
 # --coarser of `hexcuda encode`.
 COARSER = [16, 8, 4, 0, -4, -8]
 GLTFPACK = [["-vp", "14"], ["-vp", "12"], ["-vp", "10"], ["-vp", "10", "-si", "0.5"], ["-vp", "10", "-si", "0.25"], ["-vp", "9", "-si", "0.1"]]
@@ -41,6 +43,18 @@ def draco(source, folder, bits):
     encode, _ = run("draco_encoder", "-i", source.with_suffix(".ply"), "-o", packed, "-qp", bits)
     decode, _ = run("draco_decoder", "-i", packed, "-o", back)
     return packed.stat().st_size, encode, decode, back
+
+
+def simplified(program, source, folder, share, bits):
+    """One mesh with fewer triangles through Draco."""
+    plain, fewer = folder / "fewer.glb", folder / "fewer.ply"
+    simplify, _ = run(*program, "-i", source.with_suffix(".obj"), "-o", plain, "-noq", "-si", share, "-sa")
+    mesh = trimesh.load(plain, force="mesh", process=False)
+    bare = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    bare.merge_vertices()
+    bare.export(fewer, vertex_normal=False)
+    size, encode, decode, back = draco(fewer, folder, bits)
+    return size, simplify + encode, decode, back
 
 
 def gltfpack(program, source, folder, options):
@@ -83,6 +97,9 @@ def measure(args, folder):
         for options in GLTFPACK:
             name = f"gltfpack {' '.join(options)}"
             coders[name] = lambda source, options=options: gltfpack(args.gltfpack.split(), source, folder, options)
+        for share, bits in SIMPLIFIED:
+            name = f"gltfpack -si {share}, Draco {bits} bits"
+            coders[name] = lambda source, share=share, bits=bits: simplified(args.gltfpack.split(), source, folder, share, bits)
     if args.run:
         for coarser in COARSER:
             coders[f"hexcuda --coarser {coarser}"] = lambda source, coarser=coarser: latent(args, source, folder, coarser)
@@ -114,10 +131,16 @@ def plot(rows, path):
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    families = {"Draco": "Draco", "gltfpack": "meshoptimizer (gltfpack)", "hexcuda": "hexcuda, left-out heads"}
-    for (start, label), marker in zip(families.items(), "os^"):
+    names = list(dict.fromkeys(row["coder"] for row in rows))
+    families = {
+        "Draco": [name for name in names if name.startswith("Draco")],
+        "meshoptimizer (gltfpack)": [name for name in names if name.startswith("gltfpack") and "Draco" not in name],
+        "fewer triangles, then Draco": [name for name in names if name.startswith("gltfpack") and "Draco" in name],
+        "hexcuda, heads it has not seen": [name for name in names if name.startswith("hexcuda")],
+    }
+    for (label, own_names), marker in zip(families.items(), "osD^"):
         points = []
-        for name in dict.fromkeys(row["coder"] for row in rows if row["coder"].startswith(start)):
+        for name in own_names:
             own = [row for row in rows if row["coder"] == name]
             points.append([statistics.mean(row[key] for row in own) for key in ("bytes", "f_score", "hausdorff_95")])
         points.sort()
