@@ -41,7 +41,7 @@ def forward_errors(hexcuda, run, step, folder):
     """Encoding and decoding, each from the same input on both sides."""
     mesh, size = run / "input.ply", step.settings["architecture"]["planes"]
     hexcuda("rasterize", mesh, "--size", size, "-o", folder / "planes.safetensors")
-    hexcuda("encode", "--quiet", "--run", run, mesh, "-o", folder / "latent.hexz")
+    hexcuda("encode", "--quiet", "--uncompressed", "--run", run, mesh, "-o", folder / "latent.hexz")
     hexcuda("decode", "--run", run, folder / "latent.hexz", "-o", folder / "mesh.ply",
             "--planes", folder / "decoded.safetensors")
     planes = load_file(str(folder / "planes.safetensors"))["planes"]
@@ -49,8 +49,8 @@ def forward_errors(hexcuda, run, step, folder):
     decoded = load_file(str(folder / "decoded.safetensors"))["planes"]
     with torch.no_grad():
         return {
-            "latent": relative(latent, step.network.encode(torch.from_numpy(planes))),
-            "decoded planes": relative(decoded, step.network.decode(torch.from_numpy(latent.copy()))),
+            "latent": relative(latent, step.network.encode(step.network.seen(torch.from_numpy(planes)))),
+            "decoded planes": relative(decoded, step.network.shown(step.network.decode(torch.from_numpy(latent.copy())))),
         }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from background import emptied, filled
 from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F
@@ -89,6 +90,14 @@ class Network(nn.Module):
     def exchange(self, name, x):
         mean = self.norm(f"{name}.norm", x).unflatten(0, (-1, VIEWS)).mean(1)
         return self.per_view(x, self.conv(f"{name}.conv", mean).unsqueeze(1))
+
+    def seen(self, planes):
+        """Planes as rasterised to what the network encodes and is trained to decode."""
+        return filled(planes) if self.a.get("fill_background") else planes
+
+    def shown(self, decoded):
+        """What the network decodes as planes."""
+        return emptied(decoded) if self.a.get("fill_background") else decoded
 
     def encode(self, planes):
         a = self.a
