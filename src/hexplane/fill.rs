@@ -18,6 +18,7 @@ impl Planes {
     /// # Panics
     /// With binary planes, which have no depth.
     pub fn filled(mut self) -> Self {
+        assert_eq!(self.representation, Representation::Continuous, "depth is filled in");
         fill(&mut self.values, self.size);
         self
     }
