@@ -1,18 +1,15 @@
 //! `hexcuda codec`: the codec of a trained run's latents.
 
-use super::inputs;
-use super::latent::EXACT;
+use super::frozen::{self, Frozen};
 use super::measured::{COLUMNS, Errors, Measure};
 use crate::console;
-use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
-use crate::mesh::Mesh;
 use crate::model::Autoencoder;
 use crate::model::codec::{Code, Codec, Coded};
 use crate::model::hexz::model_hash;
 use crate::train::{
-    Alphabet, CodeEncoder, CodecFile, CodecSettings, Decoder, Item, Prepare, Settings, channel_gains,
-    fit_codec, latent_of_code, load_model, prepare_all, trained_on,
+    Alphabet, CodeEncoder, CodecFile, CodecSettings, Decoder, Item, Settings, channel_gains, fit_codec,
+    latent_of_code,
 };
 use serde::Serialize;
 use std::path::PathBuf;
@@ -26,18 +23,11 @@ const RATES: [i8; 7] = [-8, -4, 0, 4, 8, 12, 16];
 /// has a learned probability for every whole number of steps that lies between; `encode` writes these with a range coder.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Mesh files, folders of them or sets (the part that is trained on), usually what the run was trained on
-    #[arg(required = true)]
-    inputs: Vec<PathBuf>,
-    /// The run folder with the trained network, or one of its checkpoints; the codec is put there, in place of an earlier one
-    #[arg(long)]
-    run: PathBuf,
-    /// Meshes that are coded and measured at several rates; nothing is fitted to them
+    #[command(flatten)]
+    fitted_to: frozen::Options,
+    /// Meshes (files, folders or sets) that are coded and measured at several rates; nothing is fitted to them
     #[arg(long, value_name = "INPUT", num_args = 1..)]
     held_out: Vec<PathBuf>,
-    /// Warped copies of each mesh to fit to beside it
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    augment: usize,
     /// What a step of any channel changes of decoded planes, as the root of the loss's mean squared error; of a continuous latent, and
     /// not of one that was trained for a rate, which has learned its steps [default: 0.004]
     #[arg(long)]
@@ -45,15 +35,6 @@ pub struct Args {
     /// Principal components at most that predict a continuous latent
     #[arg(long, value_name = "N", default_value_t = CodecSettings::default().components)]
     components: usize,
-    /// What computes: auto, cpu, cuda, cuda:N or emulated
-    #[arg(long, default_value_t)]
-    device: DeviceChoice,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
 }
 
 /// What is told.
@@ -88,25 +69,23 @@ struct Rate {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = super::device(args.device, EXACT, args.json || args.quiet)?;
-    let (model, settings) = load_model(&args.run)?;
-    let fitting = fitting(&settings, args.step, args.components)?;
-    let mut model = model.on(&device)?;
-    let (sets, files) = inputs::sets(&args.inputs)?;
-    let meshes = if files.is_empty() { Vec::new() } else { inputs::meshes(&files, 0)? };
-    let of_sets = trained_on(&sets, &settings)?;
-    let names = meshes.iter().map(|(name, _)| name).chain(of_sets.iter().map(|item| &item.name));
-    let names = names.cloned().collect();
-    let held_out = if args.held_out.is_empty() { Vec::new() } else { inputs::meshes(&args.held_out, 0)? };
-    let frozen = Frozen { settings: &settings, device: &device, run: &args.run };
-    let mut encoder = CodeEncoder::new(&mut model)?;
-    let items = frozen.items(&meshes, args.augment)?;
-    let codes = items.iter().chain(&of_sets).map(|item| encoder.encode(&model, &item.planes()?));
+    let mut run = args.fitted_to.network()?;
+    let fitting = fitting(&run.settings, args.step, args.components)?;
+    let sources = run.sources()?;
+    let (names, of_files) = (sources.names(), sources.of_files());
+    let held_out = run.judged(&args.held_out)?;
+    if let Some(item) = held_out.iter().find(|item| !item.has_mesh()) {
+        let remedy = "build the set with its meshes, or name the files";
+        return Err(Error::new(&item.name, "there is no mesh to measure by", remedy));
+    }
+    let mut encoder = CodeEncoder::new(&mut run.model)?;
+    let items = run.items(sources, args.fitted_to.augment)?;
+    let codes = items.iter().map(|item| encoder.encode(&run.model, &item.planes()?));
     let codes: Vec<Code> = codes.collect::<Result<_>>()?;
-    let codec = fit(&mut model, (&codes, meshes.len()), &settings, &fitting)?;
-    let file = CodecFile::new(&model, &codec, fitting, names)?;
-    file.write(&args.run, &codec)?;
-    let held_out = frozen.judge(&mut model, &mut encoder, &codec, &held_out)?;
+    let codec = fit(&mut run.model, (&codes, of_files), &run.settings, &fitting)?;
+    let file = CodecFile::new(&run.model, &codec, fitting, names)?;
+    file.write(&args.fitted_to.run, &codec)?;
+    let held_out = judge(&mut run, &mut encoder, &codec, &held_out)?;
     let report = Report {
         latents: codes.len(),
         components: file.components,
@@ -157,64 +136,43 @@ fn fit(
     fit_codec((codes, meshes), shape, &alphabet, (&steps, fitting.components))
 }
 
-/// A trained run that is not changed.
-pub(super) struct Frozen<'a> {
-    pub settings: &'a Settings,
-    pub device: &'a Device,
-    pub run: &'a PathBuf,
-}
-
-impl Frozen<'_> {
-    /// Meshes and warped copies of them, as the network sees them.
-    pub fn items(&self, meshes: &[(String, Mesh)], copies: usize) -> Result<Vec<Item>> {
-        let mut settings = self.settings.clone();
-        // Distances are for training the network.
-        settings.training.sdf_weight = 0.0;
-        let prepare = Prepare { settings: &settings, device: self.device };
-        prepare_all(&prepare, meshes, copies, self.run)
+/// What the codec makes of meshes that it was not fitted to.
+fn judge(
+    run: &mut Frozen,
+    encoder: &mut CodeEncoder,
+    codec: &Codec,
+    items: &[Item],
+) -> Result<Option<HeldOut>> {
+    if items.is_empty() {
+        return Ok(None);
     }
-
-    /// What the codec makes of meshes that it was not fitted to.
-    fn judge(
-        &self,
-        model: &mut Autoencoder,
-        encoder: &mut CodeEncoder,
-        codec: &Codec,
-        meshes: &[(String, Mesh)],
-    ) -> Result<Option<HeldOut>> {
-        let items = self.items(meshes, 0)?;
-        if items.is_empty() {
-            return Ok(None);
+    let Frozen { model, settings, device, .. } = run;
+    let rates: &[i8] = if matches!(codec, Codec::Values(_)) { &RATES } else { &[0] };
+    let (mut ceilings, mut uncoded) = (Vec::new(), Vec::new());
+    let mut found = vec![Vec::new(); rates.len()];
+    let mut decoder = Decoder::new(model)?;
+    for item in items {
+        let planes = item.planes()?;
+        let Some(mesh) = item.mesh()? else { continue };
+        let code = encoder.encode(model, &planes)?;
+        let as_it_is = latent_of_code(model, &code)?;
+        let coded = rates.iter().map(|&coarser| coded(model, codec, (item, &code), coarser));
+        let coded: Vec<(usize, Vec<f32>)> = coded.collect::<Result<_>>()?;
+        let mut measure = Measure::new(model, &mut decoder, (settings, device), &mesh)?;
+        ceilings.push(measure.planes(&planes)?);
+        uncoded.push(measure.latent(&as_it_is)?);
+        for (found, (bytes, latent)) in found.iter_mut().zip(coded) {
+            let bits_per_vertex = 8.0 * bytes as f64 / mesh.positions.len() as f64;
+            let errors = measure.latent(&latent)?;
+            found.push(Rate { coarser: 0, bytes: bytes as f64, bits_per_vertex, errors });
         }
-        let rates: &[i8] = if matches!(codec, Codec::Values(_)) { &RATES } else { &[0] };
-        let (mut ceilings, mut uncoded) = (Vec::new(), Vec::new());
-        let mut found = vec![Vec::new(); rates.len()];
-        let mut decoder = Decoder::new(model)?;
-        for (item, (_, source)) in items.iter().zip(meshes) {
-            let planes = item.planes()?;
-            let Some(mesh) = item.mesh()? else {
-                return Err(Error::new(&item.name, "its mesh is not there", "report this"));
-            };
-            let code = encoder.encode(model, &planes)?;
-            let as_it_is = latent_of_code(model, &code)?;
-            let coded = rates.iter().map(|&coarser| coded(model, codec, (item, &code), coarser));
-            let coded: Vec<(usize, Vec<f32>)> = coded.collect::<Result<_>>()?;
-            let mut measure = Measure::new(model, &mut decoder, (self.settings, self.device), &mesh)?;
-            ceilings.push(measure.planes(&planes)?);
-            uncoded.push(measure.latent(&as_it_is)?);
-            for (found, (bytes, latent)) in found.iter_mut().zip(coded) {
-                let bits_per_vertex = 8.0 * bytes as f64 / source.positions.len() as f64;
-                let errors = measure.latent(&latent)?;
-                found.push(Rate { coarser: 0, bytes: bytes as f64, bits_per_vertex, errors });
-            }
-        }
-        Ok(Some(HeldOut {
-            meshes: items.len(),
-            ceiling: Errors::mean(&ceilings),
-            uncoded: Errors::mean(&uncoded),
-            rates: rates.iter().zip(&found).map(|(&coarser, all)| Rate::mean(coarser, all)).collect(),
-        }))
     }
+    Ok(Some(HeldOut {
+        meshes: items.len(),
+        ceiling: Errors::mean(&ceilings),
+        uncoded: Errors::mean(&uncoded),
+        rates: rates.iter().zip(&found).map(|(&coarser, all)| Rate::mean(coarser, all)).collect(),
+    }))
 }
 
 impl Rate {
@@ -253,12 +211,12 @@ fn coded(
 }
 
 fn announce(args: &Args, report: &Report) -> Result<()> {
-    if args.json {
+    if args.fitted_to.json {
         let text = serde_json::to_string_pretty(report)
             .map_err(|error| Error::new("the report", error, "report this"))?;
         return console::result(text);
     }
-    if args.quiet {
+    if args.fitted_to.quiet {
         return Ok(());
     }
     let Report { latents, components, layers, .. } = report;
@@ -276,5 +234,5 @@ fn announce(args: &Args, report: &Report) -> Result<()> {
         console::result(format_args!("{:<34}{}", "not coded", held_out.uncoded.columns()))?;
         console::result(format_args!("{:<34}{}", "ceiling", held_out.ceiling.columns()))?;
     }
-    console::result(format_args!("{}", CodecFile::path(&args.run).display()))
+    console::result(format_args!("{}", CodecFile::path(&args.fitted_to.run).display()))
 }

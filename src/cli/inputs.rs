@@ -36,6 +36,10 @@ pub fn meshes(inputs: &[PathBuf], seed: u64) -> Result<Vec<(String, Mesh)>> {
 
 /// The mesh files of a folder, sorted by name.
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+    if Manifest::is_in(folder) {
+        let remedy = "name mesh files or folders of them; hexcuda dataset export writes a mesh of a set";
+        return Err(Error::new(folder.display(), "this is a set, expected meshes", remedy));
+    }
     let failed = |error: std::io::Error| Error::io(folder, &error);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {

@@ -10,6 +10,7 @@ mod demo;
 mod devices;
 mod diagnose;
 mod extract;
+mod frozen;
 mod head;
 mod inputs;
 mod latent;

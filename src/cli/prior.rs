@@ -1,14 +1,9 @@
 //! `hexcuda prior`: a second-stage prior over the latents of a trained run.
 
-use super::codec::Frozen;
-use super::inputs;
-use super::latent::EXACT;
+use super::frozen::{self, Frozen};
 use crate::console;
-use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::mesh::Mesh;
-use crate::model::Autoencoder;
-use crate::train::{Encoder, FitReport, FlowSettings, SecondStage, fit, load_model};
+use crate::train::{Encoder, FitReport, FlowSettings, Item, SecondStage, fit};
 use std::path::PathBuf;
 
 /// Of meshes without --held-out, every such one is set aside.
@@ -20,18 +15,11 @@ const SET_ASIDE: usize = 8;
 /// and a network that adds what a Gaussian does not say, as far as meshes that were set aside gain by it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Mesh files or folders of them, usually those that the run was trained on
-    #[arg(required = true)]
-    inputs: Vec<PathBuf>,
-    /// The run folder with the trained network, or one of its checkpoints; the prior is put there, in place of an earlier one
-    #[arg(long)]
-    run: PathBuf,
-    /// Meshes that decide when to stop [default: every eighth input]
+    #[command(flatten)]
+    fitted_to: frozen::Options,
+    /// Meshes (files, folders or sets) that decide when to stop [default: every eighth input]
     #[arg(long, value_name = "INPUT", num_args = 1..)]
     held_out: Vec<PathBuf>,
-    /// Warped copies of each mesh to fit to beside it
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    augment: usize,
     /// Updates of the prior's weights, of which the best one is kept
     #[arg(long, default_value_t = FlowSettings::default().steps)]
     steps: u64,
@@ -41,72 +29,42 @@ pub struct Args {
     /// Of weights, noise and order
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// What computes: auto, cpu, cuda, cuda:N or emulated
-    #[arg(long, default_value_t)]
-    device: DeviceChoice,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let device = super::device(args.device, EXACT, args.json || args.quiet)?;
-    let (model, settings) = load_model(&args.run)?;
-    let mut model = model.on(&device)?;
+    let mut run = args.fitted_to.network()?;
     let flow =
         FlowSettings { steps: args.steps, width: args.width, seed: args.seed, ..FlowSettings::default() };
     flow.validate()?;
-    let (meshes, set_aside) = split(&args)?;
-    let names = meshes.iter().map(|(name, _)| name.clone()).collect();
-    let on = Frozen { settings: &settings, device: &device, run: &args.run };
-    let fitted_to = latents(&on, &mut model, &meshes, args.augment)?;
-    let judged = latents(&on, &mut model, &set_aside, 0)?;
-    let (fitted, report) = fit(&fitted_to, &judged, &flow, &device)?;
-    SecondStage::new(&model, flow, report.clone(), names)?.write(
-        &args.run,
-        &fitted,
-        model.latent_extents(),
-    )?;
+    let sources = run.sources()?;
+    let (sources, set_aside) = if args.held_out.is_empty() {
+        let (kept, aside) = sources.without_every(SET_ASIDE);
+        (kept, run.items(aside, 0)?)
+    } else {
+        (sources, run.judged(&args.held_out)?)
+    };
+    let names = sources.names();
+    let fitted_to = run.items(sources, args.fitted_to.augment)?;
+    let (fitted_to, judged) = (latents(&mut run, &fitted_to)?, latents(&mut run, &set_aside)?);
+    let (fitted, report) = fit(&fitted_to, &judged, &flow, &run.device)?;
+    let stage = SecondStage::new(&run.model, flow, report.clone(), names)?;
+    stage.write(&args.fitted_to.run, &fitted, run.model.latent_extents())?;
     announce(&args, &report)
 }
 
-type Named = Vec<(String, Mesh)>;
-
-/// Meshes to fit to, and meshes that are set aside.
-fn split(args: &Args) -> Result<(Named, Named)> {
-    let all = inputs::meshes(&args.inputs, 0)?;
-    if !args.held_out.is_empty() {
-        return Ok((all, inputs::meshes(&args.held_out, 0)?));
-    }
-    let (mut kept, mut aside) = (Vec::new(), Vec::new());
-    for (at, mesh) in all.into_iter().enumerate() {
-        if at % SET_ASIDE == SET_ASIDE - 1 { aside.push(mesh) } else { kept.push(mesh) }
-    }
-    Ok((kept, aside))
-}
-
-/// What the encoder says of meshes, and of warped copies of them.
-fn latents(
-    on: &Frozen,
-    model: &mut Autoencoder,
-    meshes: &[(String, Mesh)],
-    copies: usize,
-) -> Result<Vec<Vec<f32>>> {
-    let items = on.items(meshes, copies)?;
-    let mut encoder = Encoder::new(model)?;
-    items.iter().map(|item| encoder.mean(model, &item.planes()?)).collect()
+/// What the encoder says of meshes.
+fn latents(run: &mut Frozen, items: &[Item]) -> Result<Vec<Vec<f32>>> {
+    let mut encoder = Encoder::new(&mut run.model)?;
+    items.iter().map(|item| encoder.mean(&run.model, &item.planes()?)).collect()
 }
 
 fn announce(args: &Args, report: &FitReport) -> Result<()> {
-    if args.json {
+    if args.fitted_to.json {
         let text = serde_json::to_string_pretty(report)
             .map_err(|error| Error::new("the report", error, "report this"))?;
         return console::result(text);
     }
-    if args.quiet {
+    if args.fitted_to.quiet {
         return Ok(());
     }
     let FitReport { latents, components, judged, .. } = report;
@@ -120,5 +78,5 @@ fn announce(args: &Args, report: &FitReport) -> Result<()> {
             "error on {judged} latents set aside: a Gaussian's {gaussian:.4}; {kept}"
         ))?;
     }
-    console::result(format_args!("{}", SecondStage::path(&args.run).display()))
+    console::result(format_args!("{}", SecondStage::path(&args.fitted_to.run).display()))
 }

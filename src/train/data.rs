@@ -106,6 +106,14 @@ impl Item {
         })
     }
 
+    /// Whether there is one.
+    pub fn has_mesh(&self) -> bool {
+        match &self.content {
+            Content::Prepared(_) => true,
+            Content::InSet(mesh) => mesh.set.settings.meshes,
+        }
+    }
+
     /// Has what lies on the disk read ahead of its use.
     pub fn prefetch(&self) {
         if let Content::InSet(mesh) = &self.content {

@@ -39,7 +39,7 @@ pub use prior::{Prior, start_prior};
 pub use rate::start_rate;
 pub use run::{Options, prepare_all, train, train_among, train_on};
 pub use second_stage::{FitReport, FlowSettings, SecondStage, fit};
-pub use sets::{Given, trained_on};
+pub use sets::{Given, all_of, trained_on};
 pub use settings::{Extraction, Initialisation, Preset, Settings, Training};
 pub use snapshots::{Snapshots, list_snapshots, snapshot_path, snapshot_steps};
 pub use step_file::{StepInputs, write_step};

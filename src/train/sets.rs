@@ -65,13 +65,7 @@ impl Given<'_> {
 
     /// All meshes of the sets that are only judged.
     pub(super) fn held_out(&self, settings: &Settings) -> Result<Vec<Item>> {
-        let mut items = Vec::new();
-        for set in self.held_out_sets {
-            require(set, settings)?;
-            let all = 0..set.entries.len();
-            items.extend(all.map(|index| Item::in_set(SetMesh { set: set.clone(), index }, settings)));
-        }
-        Ok(items)
+        all_of(self.held_out_sets, &settings.without_training())
     }
 }
 
@@ -81,6 +75,20 @@ impl Given<'_> {
 /// A set that does not fit the settings, or has no such mesh.
 pub fn trained_on(sets: &[Arc<Set>], settings: &Settings) -> Result<Vec<Item>> {
     Ok(Given { sets, ..Given::default() }.parts(settings)?.train)
+}
+
+/// All meshes of sets.
+///
+/// # Errors
+/// A set that does not fit the settings.
+pub fn all_of(sets: &[Arc<Set>], settings: &Settings) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for set in sets {
+        require(set, settings)?;
+        let all = 0..set.entries.len();
+        items.extend(all.map(|index| Item::in_set(SetMesh { set: set.clone(), index }, settings)));
+    }
+    Ok(items)
 }
 
 /// Whether a set holds what the settings train on.

@@ -260,6 +260,15 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Those of a network that is not trained any more: without the SDF loss, copies and augmentation, so that they ask
+    /// nothing of meshes that only training needs.
+    pub fn without_training(&self) -> Self {
+        let mut settings = Self { augmentation: Augmentation::default(), ..self.clone() };
+        settings.training.sdf_weight = 0.0;
+        settings.training.augment = 0;
+        settings
+    }
+
     /// Whether the settings make sense together.
     pub fn validate(&self) -> Result<()> {
         self.architecture.validate()?;

@@ -6,6 +6,7 @@ mod latents;
 mod meshes;
 mod planes;
 mod runs;
+mod sets;
 mod usage;
 
 use std::collections::BTreeMap;
