@@ -84,6 +84,9 @@ pub struct Args {
     /// Weight of the depth channel in the squared error
     #[arg(long)]
     depth_weight: Option<f32>,
+    /// The network sees depth behind silhouettes instead of the far face; collections want it (docs/datasets.md)
+    #[arg(long)]
+    fill_background: bool,
     /// The axis of the input that points up
     #[arg(long, allow_hyphen_values = true)]
     up: Option<Up>,
@@ -217,6 +220,7 @@ fn settings(args: &Args) -> Result<Settings> {
     set(&mut settings.optimiser.learning_rate, args.learning_rate);
     set(&mut settings.seed, args.seed);
     set(&mut settings.up, args.up);
+    settings.architecture.fill_background |= args.fill_background;
     args.latent.apply(&mut settings.latent)?;
     settings.validate()?;
     Ok(settings)

@@ -42,7 +42,7 @@ fn a_device_that_is_not_there_is_named() {
 #[test]
 fn settings_out_of_range_are_refused_before_any_work() {
     let place = Place::new();
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 17] = [
         (&["--steps", "0"], "steps is 0"),
         (&["--batch", "0"], "batch is 0"),
         (&["--batch", "18446744073709551615"], "batch"),
@@ -54,6 +54,7 @@ fn settings_out_of_range_are_refused_before_any_work() {
         (&["--positive-weight", "2"], "positive_weight is for likelihood bernoulli"),
         (&["--representation", "binary", "--positive-weight", "2"], "positive_weight is for"),
         (&["--representation", "binary", "--depth-weight", "2"], "depth_weight must be 1 for binary"),
+        (&["--representation", "binary", "--fill-background"], "fill_background is for continuous planes"),
         (
             &["--representation", "binary", "--likelihood", "bernoulli", "--positive-weight", "0"],
             "positive_weight must be a positive number",
