@@ -6,9 +6,10 @@ use super::look::{Look, Set};
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::files::write_atomic;
-use crate::model::LinearCode;
+use crate::model::{LinearCode, PlanesOf};
 use crate::train::{Losses, Settings, Trainer, Wait, start_prior};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,7 +99,8 @@ pub fn settings_of(cell: &Cell, seed: u64) -> Settings {
 /// Those of the device and of writing, and an interruption.
 pub fn run(cell: &Cell, seed: u64, set: &Set, place: &Place) -> Result<RunResult> {
     let settings = settings_of(cell, seed);
-    let planes: Vec<&[f32]> = set.planes.iter().map(|planes| &planes.values[..]).collect();
+    let values = |at: usize| Ok(Cow::Borrowed(&set.planes[at].values[..]));
+    let planes = PlanesOf { count: set.planes.len(), values: &values };
     let code = LinearCode::fit(&settings.architecture, &planes)?;
     let mut trainer = Trainer::new(place.device, &settings, set.items.len(), Some(&code))?;
     start_prior(&mut trainer.model, set.items, settings.seed)?;

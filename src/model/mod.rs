@@ -21,7 +21,7 @@ pub use flow::Flow;
 pub use latent::{Drawn, Posterior};
 pub use latent_basis::{LatentBasis, USUAL_COMPONENTS};
 pub use posterior::{ACTIVE_VARIANCE, Gaussian, PosteriorStatistics};
-pub use principal::{DEPTH_SCALE, LinearCode};
+pub use principal::{DEPTH_SCALE, LinearCode, PlanesOf};
 pub use prior::{PRIOR_INPUTS, PRIOR_LOG_VARIANCE, PRIOR_LOGITS, PRIOR_MEAN, PriorKind};
 pub use rate::{FactorisedPrior, RATE_LOCATION, RATE_LOG_SCALE, RATE_LOG_STEP};
 

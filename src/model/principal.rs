@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::rng::Rng;
 use nalgebra::DMatrix;
+use std::borrow::Cow;
 
 /// How much more depth usually counts than a component of a normal, in amplitude. The mesh follows from the
 /// depth alone, to a few thousandths; at 4, where a unit of depth weighs like a turn of the normal,
@@ -41,22 +42,33 @@ pub struct LinearCode {
     pub explained: f64,
 }
 
-/// Distinct patches with how often each occurs.
-struct Patches {
-    rows: Vec<Vec<f32>>,
-    counts: Vec<f64>,
+/// Planes `[6, N, N, channels]` of so many meshes, made when they are asked for: they are looked at one by one, some times.
+pub struct PlanesOf<'a> {
+    pub count: usize,
+    pub values: &'a dyn Fn(usize) -> Result<Cow<'a, [f32]>>,
+}
+
+/// The distinct patches of planes. They themselves would take as much memory as the planes of all meshes.
+struct Patches<'p, 'a> {
+    architecture: &'p Architecture,
+    planes: &'p PlanesOf<'a>,
     mean: Vec<f32>,
+    /// How often each occurs.
+    counts: Vec<f64>,
 }
 
 impl LinearCode {
-    /// Fits the code to planes `[6, N, N, channels]` of one or more meshes: principal components
+    /// Fits the code to planes of one or more meshes: principal components
     /// of the patches about the mean of each channel, depth scaled by the architecture's `depth_scale`.
-    pub fn fit(architecture: &Architecture, planes: &[&[f32]]) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Those of planes that cannot be had, and planes without a surface.
+    pub fn fit(architecture: &Architecture, planes: &PlanesOf) -> Result<Self> {
         let a = architecture;
         let dimension = a.patch * a.patch * a.channels;
         // Components in f64; encoder and decoder in f32.
         memory::require("linear code", 16 * dimension * a.latent_channels, "take a smaller patch or latent")?;
-        let patches = Patches::gather(a, planes);
+        let patches = Patches::count(a, planes)?;
         let (components, deviations, explained) = patches.components(dimension, a.latent_channels)?;
         Ok(Self::assemble(a, &patches.mean, &components, &deviations, explained))
     }
@@ -92,66 +104,85 @@ impl LinearCode {
     }
 }
 
-impl Patches {
-    fn gather(a: &Architecture, planes: &[&[f32]]) -> Self {
-        let (size, c) = (a.planes, a.channels);
-        let mut mean = vec![0.0f64; c];
-        for values in planes {
-            values
-                .chunks_exact(c)
-                .for_each(|pixel| mean.iter_mut().zip(pixel).for_each(|(m, x)| *m += f64::from(*x)));
-        }
-        let pixels = (planes.len() * VIEWS * size * size) as f64;
-        let mean: Vec<f32> = mean.iter().map(|m| (m / pixels) as f32).collect();
-        let mut all = Self { rows: Vec::new(), counts: Vec::new(), mean };
-        // Patches of nothing but background are equal to the bit: one row stands for all of them.
-        let mut flat: Option<usize> = None;
-        let sites = a.latent_size();
-        for (values, view, i, j) in planes.iter().flat_map(|values| {
-            (0..VIEWS).flat_map(move |view| {
-                (0..sites).flat_map(move |i| (0..sites).map(move |j| (values, view, i, j)))
-            })
-        }) {
-            let mut row = Vec::with_capacity(a.patch * a.patch * c);
-            for y in 0..a.patch {
-                let start = ((view * size + i * a.patch + y) * size + j * a.patch) * c;
-                row.extend_from_slice(&values[start..][..a.patch * c]);
+impl<'p, 'a> Patches<'p, 'a> {
+    fn count(architecture: &'p Architecture, planes: &'p PlanesOf<'a>) -> Result<Self> {
+        let mut patches =
+            Self { architecture, planes, mean: mean(architecture, planes)?, counts: Vec::new() };
+        let mut counts: Vec<f64> = Vec::new();
+        patches.each(|at, _| {
+            if at == counts.len() {
+                counts.push(0.0);
             }
-            let is_flat = row.chunks_exact(c).all(|pixel| pixel == &row[..c]);
-            row.iter_mut()
-                .enumerate()
-                .for_each(|(k, x)| *x = (*x - all.mean[k % c]) * a.channel_scale(k % c));
-            match flat {
-                Some(at) if is_flat && all.rows[at] == row => all.counts[at] += 1.0,
-                _ => {
-                    if is_flat {
-                        flat = Some(all.rows.len());
+            counts[at] += 1.0;
+        })?;
+        patches.counts = counts;
+        Ok(patches)
+    }
+
+    /// Calls `visit` for every patch, about the mean and scaled, with its index among the distinct ones: these are
+    /// numbered as they come. Patches of nothing but background are equal to the bit: one stands for all of them.
+    fn each(&self, mut visit: impl FnMut(usize, &[f32])) -> Result<()> {
+        let (a, sites) = (self.architecture, self.architecture.latent_size());
+        let c = a.channels;
+        let (mut row, mut distinct) = (Vec::with_capacity(a.patch * a.patch * c), 0);
+        let mut flat: Option<(usize, Vec<f32>)> = None;
+        for at in 0..self.planes.count {
+            let values = (self.planes.values)(at)?;
+            for site in 0..VIEWS * sites * sites {
+                let (view, i, j) = (site / (sites * sites), site / sites % sites, site % sites);
+                row.clear();
+                for y in 0..a.patch {
+                    let start = ((view * a.planes + i * a.patch + y) * a.planes + j * a.patch) * c;
+                    row.extend_from_slice(&values[start..][..a.patch * c]);
+                }
+                let is_flat = row.chunks_exact(c).all(|pixel| pixel == &row[..c]);
+                row.iter_mut()
+                    .enumerate()
+                    .for_each(|(k, x)| *x = (*x - self.mean[k % c]) * a.channel_scale(k % c));
+                match &flat {
+                    Some((at, known)) if is_flat && *known == row => visit(*at, &row),
+                    _ => {
+                        if is_flat {
+                            flat = Some((distinct, row.clone()));
+                        }
+                        visit(distinct, &row);
+                        distinct += 1;
                     }
-                    all.rows.push(row);
-                    all.counts.push(1.0);
                 }
             }
         }
-        all
+        Ok(())
     }
 
-    /// Every `stride`-th row, and the most frequent ones, so that at most `most` are left.
+    /// Every `stride`-th, and the most frequent ones, so that about `most` are left.
     fn thinned(&self, most: usize) -> Vec<usize> {
-        let stride = self.rows.len().div_ceil(most);
-        (0..self.rows.len()).filter(|&i| i % stride == 0 || self.counts[i] > 1.0).collect()
+        let stride = self.counts.len().div_ceil(most);
+        (0..self.counts.len()).filter(|&i| i % stride == 0 || self.counts[i] > 1.0).collect()
+    }
+
+    /// Those of some indices in rising order, one behind the other.
+    fn rows(&self, chosen: &[usize]) -> Result<Vec<f32>> {
+        let (mut rows, mut next) = (Vec::new(), chosen.iter().peekable());
+        self.each(|at, row| {
+            if next.next_if_eq(&&at).is_some() {
+                rows.extend_from_slice(row);
+            }
+        })?;
+        Ok(rows)
     }
 
     /// (components, deviations, explained share), the largest first. Where the data has fewer
     /// directions than asked for, the rest are zero with the smallest deviation.
     fn components(&self, dimension: usize, wanted: usize) -> Result<(Vec<Vec<f64>>, Vec<f64>, f64)> {
         // The smaller of the two Gram matrices has the same eigenvalues.
-        let of_rows = self.rows.len().min(MAX_ORDER) < dimension;
+        let of_rows = self.counts.len().min(MAX_ORDER) < dimension;
         let chosen = self.thinned(if of_rows { MAX_ORDER } else { MAX_PATCHES });
         let total: f64 = chosen.iter().map(|&i| self.counts[i]).sum();
+        let rows = self.rows(&chosen)?;
         let x = DMatrix::<f64>::from_fn(chosen.len(), dimension, |r, c| {
-            let i = chosen[r];
-            (self.counts[i] / total).sqrt() * f64::from(self.rows[i][c])
+            (self.counts[chosen[r]] / total).sqrt() * f64::from(rows[r * dimension + c])
         });
+        drop(rows);
         let gram = if of_rows { &x * x.transpose() } else { x.transpose() * &x };
         let (values, vectors) = leading_eigenpairs(&gram, wanted);
         let largest = values.first().copied().unwrap_or(0.0).max(0.0).sqrt();
@@ -176,6 +207,19 @@ impl Patches {
         }
         Ok((components, deviations, kept / gram.trace()))
     }
+}
+
+/// Of each channel.
+fn mean(a: &Architecture, planes: &PlanesOf) -> Result<Vec<f32>> {
+    let c = a.channels;
+    let mut mean = vec![0.0f64; c];
+    for at in 0..planes.count {
+        let values = (planes.values)(at)?;
+        let pixels = values.chunks_exact(c);
+        pixels.for_each(|pixel| mean.iter_mut().zip(pixel).for_each(|(m, x)| *m += f64::from(*x)));
+    }
+    let pixels = (planes.count * VIEWS * a.planes * a.planes) as f64;
+    Ok(mean.iter().map(|m| (m / pixels) as f32).collect())
 }
 
 /// The largest `wanted` eigenvalues of a symmetric positive semi-definite matrix in falling order,
@@ -298,7 +342,8 @@ mod tests {
                 values[at] = directions.iter().zip(&weights).map(|(d, w)| w * d[k]).sum();
             }
         }
-        let code = LinearCode::fit(&architecture, &[&values]).unwrap();
+        let planes = PlanesOf { count: 1, values: &|_| Ok(Cow::Borrowed(&values)) };
+        let code = LinearCode::fit(&architecture, &planes).unwrap();
         assert!((code.explained - 1.0).abs() < 1e-9);
         let mut model = crate::model::Autoencoder::new(architecture, 0, Some(&code)).unwrap();
         let mut graph = crate::tape::Graph::default();

@@ -17,11 +17,10 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use crate::mesh::Mesh;
-use crate::model::{Autoencoder, LinearCode, PriorKind};
+use crate::model::{Autoencoder, LinearCode, PlanesOf, PriorKind};
 use crate::ranks::Ranks;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
-use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -174,9 +173,8 @@ fn fingerprint(settings: &Settings, items: &[Item], sets: &[SetInput]) -> Result
 
 /// Of meshes, and of some of those of sets. Warped copies would cost the components that the meshes themselves need.
 fn linear_code(settings: &Settings, meshes: &[Item], of_sets: &[Item]) -> Result<LinearCode> {
-    let fitted = meshes.iter().chain(spread(of_sets, FITTED));
-    let planes: Vec<Cow<[f32]>> = fitted.map(Item::values).collect::<Result<_>>()?;
-    let planes: Vec<&[f32]> = planes.iter().map(|values| &**values).collect();
+    let fitted: Vec<&Item> = meshes.iter().chain(spread(of_sets, FITTED)).collect();
+    let planes = PlanesOf { count: fitted.len(), values: &|at| fitted[at].values() };
     LinearCode::fit(&settings.architecture, &planes)
 }
 
