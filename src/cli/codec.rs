@@ -75,8 +75,7 @@ pub fn run(args: Args) -> Result<()> {
     let (names, of_files) = (sources.names(), sources.of_files());
     let held_out = run.judged(&args.held_out)?;
     if let Some(item) = held_out.iter().find(|item| !item.has_mesh()) {
-        let remedy = "build the set with its meshes, or name the files";
-        return Err(Error::new(&item.name, "there is no mesh to measure by", remedy));
+        return Err(without_mesh(item));
     }
     let mut encoder = CodeEncoder::new(&mut run.model)?;
     let items = run.items(sources, args.fitted_to.augment)?;
@@ -153,7 +152,7 @@ fn judge(
     let mut decoder = Decoder::new(model)?;
     for item in items {
         let planes = item.planes()?;
-        let Some(mesh) = item.mesh()? else { continue };
+        let mesh = item.mesh()?.ok_or_else(|| without_mesh(item))?;
         let code = encoder.encode(model, &planes)?;
         let as_it_is = latent_of_code(model, &code)?;
         let coded = rates.iter().map(|&coarser| coded(model, codec, (item, &code), coarser));
@@ -173,6 +172,11 @@ fn judge(
         uncoded: Errors::mean(&uncoded),
         rates: rates.iter().zip(&found).map(|(&coarser, all)| Rate::mean(coarser, all)).collect(),
     }))
+}
+
+fn without_mesh(item: &Item) -> Error {
+    let remedy = "build the set with its meshes, or name the files";
+    Error::new(&item.name, "there is no mesh to measure by", remedy)
 }
 
 impl Rate {

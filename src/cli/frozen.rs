@@ -2,12 +2,14 @@
 
 use super::inputs;
 use super::latent::EXACT;
+use crate::dataset::Set;
 use crate::device::{Device, DeviceChoice};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mesh::Mesh;
 use crate::model::Autoencoder;
 use crate::train::{Item, Prepare, Settings, all_of, load_model, prepare_all, trained_on};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What both commands take.
 #[derive(Debug, clap::Args)]
@@ -61,8 +63,11 @@ impl Options {
 impl Frozen<'_> {
     /// What the inputs of the command name.
     pub fn sources(&self) -> Result<Sources> {
-        let (sets, files) = inputs::sets(&self.options.inputs)?;
-        let meshes = if files.is_empty() { Vec::new() } else { inputs::meshes(&files, 0)? };
+        let (sets, meshes) = named(&self.options.inputs)?;
+        if self.options.augment > 0 && meshes.is_empty() {
+            let problem = "copies are made of meshes that are named as files, and there are sets alone";
+            return Err(Error::usage("--augment", problem, "leave it out, or name the files"));
+        }
         Ok(Sources { meshes, of_sets: trained_on(&sets, &self.settings)? })
     }
 
@@ -75,8 +80,7 @@ impl Frozen<'_> {
 
     /// Meshes of files, folders and whole sets, to judge by; none without an input.
     pub fn judged(&self, inputs: &[PathBuf]) -> Result<Vec<Item>> {
-        let (sets, files) = inputs::sets(inputs)?;
-        let meshes = if files.is_empty() { Vec::new() } else { inputs::meshes(&files, 0)? };
+        let (sets, meshes) = named(inputs)?;
         let mut items = self.prepared(&meshes, 0)?;
         items.extend(all_of(&sets, &self.settings)?);
         Ok(items)
@@ -86,6 +90,13 @@ impl Frozen<'_> {
         let prepare = Prepare { settings: &self.settings, device: &self.device };
         prepare_all(&prepare, meshes, copies, &self.options.run)
     }
+}
+
+/// Sets, and the meshes of all else.
+fn named(inputs: &[PathBuf]) -> Result<(Vec<Arc<Set>>, Vec<(String, Mesh)>)> {
+    let (sets, files) = inputs::sets(inputs)?;
+    let meshes = if files.is_empty() { Vec::new() } else { inputs::meshes(&files, 0)? };
+    Ok((sets, meshes))
 }
 
 impl Sources {

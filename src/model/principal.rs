@@ -42,13 +42,14 @@ pub struct LinearCode {
     pub explained: f64,
 }
 
-/// Planes `[6, N, N, channels]` of so many meshes, made when they are asked for: they are looked at one by one, some times.
+/// Planes `[6, N, N, channels]` of so many meshes, made when they are asked for: several times, one after the other.
 pub struct PlanesOf<'a> {
     pub count: usize,
     pub values: &'a dyn Fn(usize) -> Result<Cow<'a, [f32]>>,
 }
 
-/// The distinct patches of planes. They themselves would take as much memory as the planes of all meshes.
+/// The distinct patches of planes, which are gone through anew each time: kept, they would take as much memory as the planes
+/// of all meshes.
 struct Patches<'p, 'a> {
     architecture: &'p Architecture,
     planes: &'p PlanesOf<'a>,

@@ -32,6 +32,8 @@ fn a_codec_and_a_prior_are_fitted_to_a_set_as_to_its_files() {
     assert!(files == set, "{}\n{}", files.0, set.0);
     let [files, set] = both(&place, "prior.safetensors", ["prior", "--width=8"], &["--steps", "5"]);
     assert!(files == set, "{}\n{}", files.0, set.0);
+    let train = ["train", "heads", "--config", "all.toml", "--out", "run2", "--held-out", "heads.set", "-q"];
+    place.succeeds(&train);
     // Every eighth is set aside, of files and set as one row.
     let prior = ["prior", "heads", "heads.set", "--run", "run", "--width", "8", "--steps", "1", "--json"];
     let told: serde_json::Value = serde_json::from_str(&place.succeeds(&prior).stdout).unwrap();
@@ -43,6 +45,8 @@ fn a_set_that_does_not_serve_is_refused() {
     let place = with_set(&["--meshes", "false"]);
     let codec = ["codec", "heads", "--run", "run", "--held-out", "heads.set"];
     place.refuses(&codec, 1, &["no mesh to measure by", "name the files"]);
+    let copies = ["prior", "heads.set", "--run", "run", "--augment", "1"];
+    place.refuses(&copies, 2, &["--augment", "named as files"]);
     place.refuses(&["encode", "heads.set", "--run", "run", "-o", "a.hexz"], 1, &["heads.set"]);
     let sample = ["sample", "--run", "run", "-n", "1", "-o", "out", "--nearest-to", "heads.set"];
     place.succeeds(&["prior", "heads", "--run", "run", "--width", "8", "--steps", "1", "-q"]);
