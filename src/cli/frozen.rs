@@ -42,11 +42,14 @@ pub struct Frozen<'a> {
     options: &'a Options,
 }
 
+/// Meshes of files, by name.
+type Named = Vec<(String, Mesh)>;
+
 /// Meshes to fit something to.
 #[derive(Default)]
 pub struct Sources {
     /// Of files; there may be copies of them.
-    meshes: Vec<(String, Mesh)>,
+    meshes: Named,
     of_sets: Vec<Item>,
 }
 
@@ -93,7 +96,7 @@ impl Frozen<'_> {
 }
 
 /// Sets, and the meshes of all else.
-fn named(inputs: &[PathBuf]) -> Result<(Vec<Arc<Set>>, Vec<(String, Mesh)>)> {
+fn named(inputs: &[PathBuf]) -> Result<(Vec<Arc<Set>>, Named)> {
     let (sets, files) = inputs::sets(inputs)?;
     let meshes = if files.is_empty() { Vec::new() } else { inputs::meshes(&files, 0)? };
     Ok((sets, meshes))
